@@ -1,0 +1,167 @@
+//! Diagnostics as data. Rendering is the caller's.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::Source;
+
+/// Stable code of a kind of diagnostic, such as `BP0207`.
+///
+/// Ranges: 00 object and ELF, 01 BTF, 02 declarations, 03 slots, 04 kernel rules, 05 plan files,
+/// 06 a failed load, 07 pins and the record of a load, 08 the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub struct Code(pub &'static str);
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing is wrong, but it should be known.
+    Note,
+    /// It works, though perhaps not as meant.
+    Warning,
+    /// It does not work.
+    Error,
+}
+
+/// A place in a source file, with what there is to say about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Label {
+    /// The place.
+    pub source: Source,
+    /// What is there; the first label of a diagnostic is its primary place.
+    pub message: String,
+}
+
+/// One finding: a code, one sentence, the places, and what to do.
+///
+/// `Display` gives the short form on one line: `error[BP0207]: map 'a': ...`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct Diagnostic {
+    /// Stable code.
+    pub code: Code,
+    /// Severity.
+    pub severity: Severity,
+    /// One sentence without a full stop at its end.
+    pub message: String,
+    /// File name of the object or plan that it is about, filled in by whoever read the file.
+    pub object: Option<String>,
+    /// Name of the map that it is about.
+    pub map: Option<String>,
+    /// Field of the map's declaration that it is about, such as `max_entries` or `values[3]`.
+    pub field: Option<String>,
+    /// Places in the source, the primary one first; empty without DWARF.
+    pub labels: Vec<Label>,
+    /// Background: why it is so, what libbpf or the kernel does.
+    pub notes: Vec<String>,
+    /// What to do next.
+    pub help: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error.
+    #[must_use]
+    pub fn error(code: Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Error, message)
+    }
+
+    /// A warning.
+    #[must_use]
+    pub fn warning(code: Code, message: impl Into<String>) -> Self {
+        Self::new(code, Severity::Warning, message)
+    }
+
+    /// A diagnostic of the given severity, with nothing but its message.
+    #[must_use]
+    pub fn new(code: Code, severity: Severity, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            severity,
+            message: message.into(),
+            object: None,
+            map: None,
+            field: None,
+            labels: Vec::new(),
+            notes: Vec::new(),
+            help: None,
+        }
+    }
+
+    /// Names the map.
+    #[must_use]
+    pub fn map(mut self, name: impl Into<String>) -> Self {
+        self.map = Some(name.into());
+        self
+    }
+
+    /// Names the field of the declaration.
+    #[must_use]
+    pub fn field(mut self, name: impl Into<String>) -> Self {
+        self.field = Some(name.into());
+        self
+    }
+
+    /// Adds a place, if it is known.
+    #[must_use]
+    pub fn at(mut self, source: Option<&Source>, message: impl Into<String>) -> Self {
+        if let Some(source) = source {
+            self.labels.push(Label {
+                source: source.clone(),
+                message: message.into(),
+            });
+        }
+        self
+    }
+
+    /// Adds background.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Whether this is an error.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        })
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]: ", self.severity, self.code)?;
+        if let Some(map) = &self.map {
+            write!(f, "map '{}': ", map.escape_debug())?;
+        }
+        f.write_str(&self.message)
+    }
+}

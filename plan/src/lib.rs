@@ -1,0 +1,33 @@
+//! The load plan of bpfplan: what a compiled BPF object declares, as data.
+//!
+//! A [`Plan`] is declarative. It names the object, the BTF that the maps need and the maps in
+//! libbpf's order; what has to be *done* is derived from it by [`Plan::steps`], and the renderer
+//! prints exactly the steps that the loader executes.
+//!
+//! This crate knows neither ELF nor system calls. The compiler (`bpfplan-compiler`) makes plans,
+//! the loader (`bpfplan-loader`) executes them, and both share this data model, its file format
+//! ([`format`]), its validation ([`validate`]) and the kernel's rules about map attributes
+//! ([`rules`]).
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod btf;
+pub mod codes;
+pub mod diagnostic;
+pub mod format;
+pub mod model;
+pub mod rules;
+pub mod steps;
+pub mod types;
+#[allow(missing_docs)]
+pub mod uapi;
+pub mod validate;
+
+pub use diagnostic::{Code, Diagnostic, Label, Severity};
+pub use model::{
+    BtfIds, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning, Plan, Slot,
+    SlotTarget, Source, Template,
+};
+pub use steps::Step;
+pub use types::{Type, TypeId};

@@ -1,0 +1,319 @@
+//! The data model: object, maps, templates and slots.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Type, TypeId};
+use crate::uapi;
+
+/// A load plan: everything that is known about an object's maps before a kernel is asked.
+///
+/// A plan that was read from a file is untrusted: see [`crate::validate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Version of the file format, [`crate::format::VERSION`].
+    pub version: u32,
+    /// The object that was compiled.
+    pub object: Object,
+    /// The maps in libbpf's order, which is their order of creation.
+    pub maps: Vec<Map>,
+    /// What the object declares and this version does not plan yet. `load` refuses while this is
+    /// not empty, so that nothing is dropped silently.
+    pub not_planned: Vec<NotPlanned>,
+    /// All types that keys and values reach. The type with id `n` (as in BTF, ids start at 1) is
+    /// `types[n - 1]`. The first [`Plan::kernel_types`] of them are the ones in [`Plan::btf`];
+    /// the others only describe what the kernel does not get.
+    pub types: Vec<Type>,
+    /// How many of [`Plan::types`] the kernel gets, from the first on.
+    pub kernel_types: u32,
+    /// The BTF blob for `BPF_BTF_LOAD`, made of the first [`Plan::kernel_types`] types in the
+    /// object's byte order by [`crate::btf::encode`]; empty when no map needs BTF.
+    #[serde(with = "crate::format::bytes")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::format::bytes::BytesSchema")
+    )]
+    pub btf: Vec<u8>,
+}
+
+/// The compiled object that a plan was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Object {
+    /// File name of the object, without directories.
+    pub name: String,
+    /// SHA-256 of the object's bytes in lower-case hex; only written plans have it.
+    pub sha256: Option<String>,
+    /// Byte order of the object. A kernel loads only its own.
+    pub endianness: Endianness,
+}
+
+/// Byte order of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Endianness {
+    /// Least significant byte first (`bpfel`).
+    Little,
+    /// Most significant byte first (`bpfeb`).
+    Big,
+}
+
+impl Endianness {
+    /// The byte order of the machine this runs on.
+    pub const NATIVE: Self = if cfg!(target_endian = "big") {
+        Self::Big
+    } else {
+        Self::Little
+    };
+}
+
+impl fmt::Display for Endianness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Little => "little-endian",
+            Self::Big => "big-endian",
+        })
+    }
+}
+
+/// One map, or, as [`Template`], the inner template of an outer map.
+///
+/// `I` is the type of the inner template: a map of maps has one level of them, never two, and the
+/// type says so. Numbers are those of `union bpf_attr` for `BPF_MAP_CREATE`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Map<I = Template> {
+    /// Name of the map variable in full; a template is called `<outer>.inner`, as in libbpf. The
+    /// kernel gets the first 15 bytes, see [`Map::kernel_name`].
+    pub name: String,
+    /// Kind of map, `map_type`.
+    #[serde(rename = "type")]
+    pub map_type: MapType,
+    /// Size of a key in bytes.
+    pub key_size: u32,
+    /// Size of a value in bytes.
+    pub value_size: u32,
+    /// Number of entries (bytes for ring buffers, pages for arenas).
+    pub max_entries: MaxEntries,
+    /// `BPF_F_*` flags for `BPF_MAP_CREATE`.
+    pub map_flags: u32,
+    /// Meaning depends on the type: hash functions of a bloom filter, address of an arena.
+    pub map_extra: u64,
+    /// NUMA node; the kernel looks at it only with `BPF_F_NUMA_NODE`.
+    pub numa_node: u32,
+    /// Whether the declaration asks for pinning by name.
+    pub pinning: Pinning,
+    /// Declared type of the key, `None` if only a size was declared.
+    pub key_type: Option<TypeId>,
+    /// Declared type of the value, `None` if only a size was declared.
+    pub value_type: Option<TypeId>,
+    /// The type ids that the kernel gets, `None` where it gets no BTF for this map.
+    pub btf: Option<BtfIds>,
+    /// The inner template of an outer map.
+    pub inner: Option<I>,
+    /// Static slots of an outer map or a program array, ascending by index.
+    pub slots: Vec<Slot>,
+    /// Initial contents; maps from `.maps` have none.
+    pub data: Option<Data>,
+    /// Where the map variable is declared, if the object's DWARF tells.
+    pub source: Option<Source>,
+}
+
+/// The inner template of an outer map: a map without a template of its own.
+pub type Template = Map<NoTemplate>;
+
+/// The template of a template: there is none, and no value of this type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum NoTemplate {}
+
+impl<I> Map<I> {
+    /// The name that the kernel gets: at most `BPF_OBJ_NAME_LEN - 1` = 15 bytes of
+    /// [`Map::name`], cut as libbpf cuts it (on a byte, here on a character boundary).
+    #[must_use]
+    pub fn kernel_name(&self) -> &str {
+        let limit = uapi::BPF_OBJ_NAME_LEN as usize - 1;
+        let end = self.name.floor_char_boundary(limit.min(self.name.len()));
+        self.name.get(..end).unwrap_or_default()
+    }
+
+    /// Whether this is an outer map (`ARRAY_OF_MAPS` or `HASH_OF_MAPS`).
+    #[must_use]
+    pub fn is_outer(&self) -> bool {
+        self.map_type.is_outer()
+    }
+}
+
+/// `map_type` of a map, a number of `enum bpf_map_type`.
+///
+/// Numbers that this version does not know are carried along: the kernel may know them.
+/// In JSON it is the kernel's spelling in lower case (`array_of_maps`), or `type_<n>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MapType(pub u32);
+
+impl MapType {
+    /// Whether maps of this type hold maps.
+    #[must_use]
+    pub fn is_outer(self) -> bool {
+        matches!(
+            self.0,
+            uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS | uapi::BPF_MAP_TYPE_HASH_OF_MAPS
+        )
+    }
+
+    /// Whether `max_entries` of this type is a ring's size in bytes.
+    #[must_use]
+    pub fn is_ring_buffer(self) -> bool {
+        matches!(
+            self.0,
+            uapi::BPF_MAP_TYPE_RINGBUF | uapi::BPF_MAP_TYPE_USER_RINGBUF
+        )
+    }
+
+    /// The kernel's spelling in lower case without `BPF_MAP_TYPE_`, if the number is known.
+    #[must_use]
+    pub fn known_name(self) -> Option<String> {
+        let (_, name) = uapi::MAP_TYPES
+            .iter()
+            .find(|(number, _)| *number == self.0)?;
+        Some(
+            name.strip_prefix("BPF_MAP_TYPE_")
+                .unwrap_or(name)
+                .to_ascii_lowercase(),
+        )
+    }
+
+    /// The type of that name, as [`fmt::Display`] writes it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        if let Some(number) = name.strip_prefix("type_") {
+            let this = Self(number.parse().ok()?);
+            return (this.to_string() == name).then_some(this);
+        }
+        uapi::MAP_TYPES
+            .iter()
+            .map(|(number, _)| Self(*number))
+            .find(|this| this.known_name().as_deref() == Some(name))
+    }
+}
+
+impl fmt::Display for MapType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.known_name() {
+            Some(name) => f.pad(&name),
+            None => f.pad(&format!("type_{}", self.0)),
+        }
+    }
+}
+
+/// `max_entries` of a map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxEntries {
+    /// A number. Ring buffers have theirs rounded for 4 KiB pages; the loader rounds again for
+    /// the target's page size.
+    Count(u32),
+    /// The number of possible CPUs of the target: a `PERF_EVENT_ARRAY` declared without a number
+    /// (`map_set_def_max_entries` in libbpf). `{"possible_cpus": true}` in JSON.
+    PossibleCpus,
+}
+
+/// `pinning` of a map: `enum libbpf_pin_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Pinning {
+    /// `LIBBPF_PIN_NONE`: the declaration asks for no pin.
+    None,
+    /// `LIBBPF_PIN_BY_NAME`: under the pin root, by the map's name.
+    ByName,
+}
+
+/// `btf_key_type_id` and `btf_value_type_id`: ids in [`Plan::btf`], 0 for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct BtfIds {
+    /// `btf_key_type_id`.
+    pub key_type_id: u32,
+    /// `btf_value_type_id`, never 0 if a key id is given.
+    pub value_type_id: u32,
+}
+
+/// One static slot: an entry of `.values`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// Index in `.values`. It is the array index, or the 32-bit key of a `HASH_OF_MAPS`.
+    pub index: u32,
+    /// What the slot holds.
+    pub target: SlotTarget,
+}
+
+/// What a slot holds, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlotTarget {
+    /// A map of the same plan, by [`Map::name`].
+    Map(String),
+    /// A program of the same object, by its function's name.
+    Program(String),
+}
+
+/// Initial contents of a map.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Size in bytes.
+    pub size: u32,
+    /// SHA-256 of the bytes in lower-case hex.
+    pub sha256: String,
+    /// Whether the map is frozen after the contents are written.
+    pub frozen: bool,
+}
+
+/// Where something is declared: file and line of the source, from DWARF, never a guess.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The file as the compiler recorded it.
+    pub file: String,
+    /// The line, counted from 1.
+    pub line: u32,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// Something that the object declares and this version cannot plan yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct NotPlanned {
+    /// ELF section (or DATASEC) of the declaration, such as `.rodata`.
+    pub section: String,
+    /// What libbpf would make of it, in words, such as `global data`.
+    pub kind: String,
+}
+
+impl Plan {
+    /// The map of that name.
+    #[must_use]
+    pub fn map(&self, name: &str) -> Option<&Map> {
+        self.maps.iter().find(|map| map.name == name)
+    }
+
+    /// The type with that id, `None` for void (0) and for ids out of range.
+    #[must_use]
+    pub fn type_by_id(&self, id: TypeId) -> Option<&Type> {
+        self.types.get((id.0 as usize).checked_sub(1)?)
+    }
+}

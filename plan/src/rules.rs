@@ -1,0 +1,29 @@
+//! The kernel's rules about maps: what it takes, since when, and why it refuses.
+//!
+//! One table ([`table`]) says what `BPF_MAP_CREATE` demands of each map type, one list of rules
+//! ([`create`]) turns it into reasons. The same reasons serve before a call ([`lint()`]) and after
+//! one that failed ([`explain()`]).
+
+pub mod btf;
+pub mod create;
+pub mod errno;
+pub mod explain;
+pub mod flags;
+pub(crate) mod layout;
+pub mod lint;
+pub mod memory;
+pub mod needs;
+pub mod slots;
+pub(crate) mod special;
+pub mod table;
+pub mod version;
+
+pub use btf::{btf_refusal, wants_btf};
+pub use create::ring_buffer_size;
+pub use errno::errno_name;
+pub use explain::{Call, explain};
+pub use lint::lint;
+pub use memory::{Target, memory};
+pub use needs::needs;
+pub use slots::slot_errors;
+pub use version::KernelVersion;

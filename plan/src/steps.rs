@@ -1,0 +1,92 @@
+//! What has to be done to load a plan, in order.
+
+use serde::Serialize;
+
+use crate::model::{Map, Pinning, Plan, SlotTarget};
+
+/// One step of a load. Maps are named by their index in [`Plan::maps`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// `BPF_BTF_LOAD` of [`Plan::btf`].
+    LoadBtf,
+    /// Create the inner template of an outer map.
+    CreateTemplate {
+        /// Index of the outer map.
+        map: usize,
+    },
+    /// Create the map; an outer map with its template as `inner_map_fd`.
+    CreateMap {
+        /// Index of the map.
+        map: usize,
+    },
+    /// Close the inner template: the kernel keeps what it needs of it.
+    DropTemplate {
+        /// Index of the outer map.
+        map: usize,
+    },
+    /// Fill all static slots of an outer map.
+    FillSlots {
+        /// Index of the outer map.
+        map: usize,
+    },
+    /// Pin the map.
+    Pin {
+        /// Index of the map.
+        map: usize,
+    },
+}
+
+impl Step {
+    /// Index of the map that the step is about.
+    #[must_use]
+    pub fn map_index(self) -> Option<usize> {
+        match self {
+            Self::LoadBtf => None,
+            Self::CreateTemplate { map }
+            | Self::CreateMap { map }
+            | Self::DropTemplate { map }
+            | Self::FillSlots { map }
+            | Self::Pin { map } => Some(map),
+        }
+    }
+}
+
+impl Plan {
+    /// The steps of a load, in order: the BTF, every map with its template, then, after all maps
+    /// exist, the slots, and last the pins that declarations ask for.
+    ///
+    /// Program slots are not among them: filling those needs the programs.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.btf.is_empty() {
+            steps.push(Step::LoadBtf);
+        }
+        for (index, map) in self.maps.iter().enumerate() {
+            if map.inner.is_some() {
+                steps.push(Step::CreateTemplate { map: index });
+            }
+            steps.push(Step::CreateMap { map: index });
+            if map.inner.is_some() {
+                steps.push(Step::DropTemplate { map: index });
+            }
+        }
+        let of = |wanted: fn(&Map) -> bool| {
+            self.maps
+                .iter()
+                .enumerate()
+                .filter(move |(_, map)| wanted(map))
+                .map(|(index, _)| index)
+        };
+        steps.extend(of(has_map_slots).map(|map| Step::FillSlots { map }));
+        steps.extend(of(|map| map.pinning == Pinning::ByName).map(|map| Step::Pin { map }));
+        steps
+    }
+}
+
+fn has_map_slots(map: &Map) -> bool {
+    map.slots
+        .iter()
+        .any(|slot| matches!(slot.target, SlotTarget::Map(_)))
+}

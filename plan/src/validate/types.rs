@@ -1,0 +1,201 @@
+//! The types and the BTF blob.
+
+use super::Problems;
+use crate::btf;
+use crate::codes;
+use crate::model::Plan;
+use crate::types::{Type, TypeId};
+use crate::uapi;
+
+/// Deepest nesting by value, and longest chain of pointers, that a plan may have.
+///
+/// The kernel resolves 32 levels at a time (`MAX_RESOLVE_DEPTH`); walkers of types may recurse
+/// this far.
+const MAX_DEPTH: u32 = 128;
+
+pub(super) fn check(plan: &Plan, problems: &mut Problems) {
+    if plan.types.len() > uapi::BTF_MAX_TYPE as usize {
+        let message = format!(
+            "{} types are more than the kernel can count",
+            plan.types.len()
+        );
+        problems.plan(codes::PLAN_TYPES, message);
+        return;
+    }
+    let kernel = plan.kernel_types as usize;
+    let Some(blob_types) = plan.types.get(..kernel) else {
+        let message = format!(
+            "kernel_types is {kernel}, the plan has {}",
+            plan.types.len()
+        );
+        problems.plan(codes::PLAN_TYPES, message);
+        return;
+    };
+    let sound = references(plan, kernel, problems);
+    if sound {
+        walks(&plan.types, problems);
+    }
+    blob(plan, blob_types, problems);
+}
+
+/// Every reference leads to a type, and from the kernel's types only to the kernel's types.
+fn references(plan: &Plan, kernel: usize, problems: &mut Problems) -> bool {
+    let before = problems.found.len();
+    for (index, ty) in plan.types.iter().enumerate() {
+        let id = index + 1;
+        let limit = if index < kernel {
+            kernel
+        } else {
+            plan.types.len()
+        };
+        for to in parts(ty) {
+            if to.0 as usize > limit {
+                let message = format!("type [{id}] refers to type [{}], beyond {limit}", to.0);
+                problems.plan(codes::PLAN_TYPES, message);
+                break;
+            }
+        }
+        if let Type::Datasec { vars, .. } = ty {
+            let is_var = |id: TypeId| matches!(plan.type_by_id(id), Some(Type::Var { .. }));
+            if !vars.iter().all(|place| is_var(place.var)) {
+                let message = format!("type [{id}] lists something that is not a variable");
+                problems.plan(codes::PLAN_TYPES, message);
+            }
+        }
+    }
+    problems.found.len() == before
+}
+
+/// All types that a type refers to.
+fn parts(ty: &Type) -> Vec<TypeId> {
+    match ty {
+        Type::Ptr { to }
+        | Type::Typedef { to, .. }
+        | Type::Volatile { to }
+        | Type::Const { to }
+        | Type::Restrict { to }
+        | Type::Var { to, .. }
+        | Type::DeclTag { to, .. }
+        | Type::TypeTag { to, .. } => vec![*to],
+        Type::Array { element, index, .. } => vec![*element, *index],
+        Type::Struct(composite) | Type::Union(composite) => {
+            composite.members.iter().map(|member| member.ty).collect()
+        }
+        Type::FuncProto { returns, params } => params
+            .iter()
+            .map(|param| param.ty)
+            .chain([*returns])
+            .collect(),
+        Type::Datasec { vars, .. } => vars.iter().map(|place| place.var).collect(),
+        Type::Int { .. }
+        | Type::Enum(_)
+        | Type::Enum64(_)
+        | Type::Fwd { .. }
+        | Type::Float { .. } => Vec::new(),
+    }
+}
+
+/// What a type contains: a cycle of these has no size.
+fn contents(ty: &Type) -> Vec<TypeId> {
+    match ty {
+        Type::Ptr { .. } | Type::FuncProto { .. } | Type::DeclTag { .. } => Vec::new(),
+        _ => parts(ty),
+    }
+}
+
+/// Pointers and what qualifies them: a cycle of these has no end.
+fn chain(ty: &Type) -> Vec<TypeId> {
+    match ty {
+        Type::Ptr { .. }
+        | Type::Typedef { .. }
+        | Type::Volatile { .. }
+        | Type::Const { .. }
+        | Type::Restrict { .. }
+        | Type::TypeTag { .. } => parts(ty),
+        _ => Vec::new(),
+    }
+}
+
+/// Walking the types ends, and soon enough. The kernel refuses such cycles too (`btf_resolve`).
+fn walks(types: &[Type], problems: &mut Problems) {
+    for (edges, what) in [
+        (
+            contents as fn(&Type) -> Vec<TypeId>,
+            "contains itself, or is nested too deeply",
+        ),
+        (
+            chain,
+            "points to itself through pointers and qualifiers only, or is too long a chain",
+        ),
+    ] {
+        if let Err(id) = depth(types, edges) {
+            problems.plan(codes::PLAN_TYPES, format!("type [{id}] {what}"));
+        }
+    }
+}
+
+/// Depth-first without recursion: the first type on a cycle or deeper than [`MAX_DEPTH`].
+fn depth(types: &[Type], edges: fn(&Type) -> Vec<TypeId>) -> Result<(), usize> {
+    /// Depth of what was not visited yet.
+    const NEW: u32 = 0;
+    /// Depth of what is on the way from the root: meeting it again is a cycle.
+    const OPEN: u32 = u32::MAX;
+    let mut depths = vec![NEW; types.len()];
+    for root in 0..types.len() {
+        let mut path: Vec<(usize, Vec<TypeId>, u32)> = Vec::new();
+        let mut next = Some(root);
+        loop {
+            if let Some(index) = next.take() {
+                let Some((ty, depth)) = types.get(index).zip(depths.get_mut(index)) else {
+                    continue;
+                };
+                match *depth {
+                    NEW => {
+                        *depth = OPEN;
+                        path.push((index, edges(ty), 1));
+                    }
+                    OPEN => return Err(index + 1),
+                    known => {
+                        if let Some((_, _, below)) = path.last_mut() {
+                            *below = (*below).max(known + 1);
+                        }
+                    }
+                }
+            }
+            let Some((index, left, below)) = path.last_mut() else {
+                break;
+            };
+            if let Some(to) = left.pop() {
+                next = (to.0 as usize).checked_sub(1);
+                continue;
+            }
+            let (index, done) = (*index, *below);
+            path.pop();
+            if done > MAX_DEPTH {
+                return Err(index + 1);
+            }
+            if let Some(depth) = depths.get_mut(index) {
+                *depth = done;
+            }
+            if let Some((_, _, below)) = path.last_mut() {
+                *below = (*below).max(done + 1);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The blob is what the types say, so that what is reviewed is what the kernel gets.
+fn blob(plan: &Plan, types: &[Type], problems: &mut Problems) {
+    if types.is_empty() {
+        if !plan.btf.is_empty() {
+            problems.plan(codes::PLAN_BTF, "there is BTF, but no type for the kernel");
+        }
+        return;
+    }
+    match btf::encode(types, plan.object.endianness) {
+        Ok(blob) if blob == plan.btf => {}
+        Ok(_) => problems.plan(codes::PLAN_BTF, "the BTF is not what the plan's types say"),
+        Err(error) => problems.plan(codes::PLAN_BTF, format!("the types make no BTF: {error}")),
+    }
+}

@@ -1,0 +1,58 @@
+//! Development commands of bpfplan: `cargo xtask --help`.
+
+#![forbid(unsafe_code)]
+
+mod compiler;
+mod fixture;
+mod fixtures;
+mod repo;
+mod uapi;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Development commands of bpfplan
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Generate plan/src/uapi.rs and fixtures/include/bpfplan_uapi.h from the kernel headers in
+    /// libbpf-sys
+    Uapi {
+        /// Change nothing; fail if a committed file is not what would be generated
+        #[arg(long)]
+        check: bool,
+    },
+    /// Compile the fixtures into fixtures/obj/
+    Fixtures {
+        /// Change nothing; build elsewhere and compare byte for byte
+        #[arg(long)]
+        check: bool,
+        /// Only these fixtures (their file names up to `.bpf.`)
+        names: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    match Args::parse().command {
+        Command::Uapi { check } => uapi::run(check),
+        Command::Fixtures { check, names } => fixtures::run(check, &names),
+    }
+}
