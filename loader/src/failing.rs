@@ -1,0 +1,255 @@
+//! A kernel some of whose calls fail on purpose.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bpfplan_plan::rules::KernelVersion;
+
+use crate::kernel::{BatchError, Errno, Kernel, MapAttributes, MapBtf, MapInfo, PathKind};
+
+/// Another kernel, some of whose calls fail, as the given function decides.
+///
+/// A call that fails does not reach the other kernel. It stands in for a bad moment (the n-th
+/// call fails) as well as for an old kernel (every batch is refused). Descriptors are counted,
+/// so that a test sees what is left open.
+pub struct FailingKernel<K, D> {
+    inner: K,
+    decide: D,
+    calls: AtomicUsize,
+    live: Arc<AtomicUsize>,
+    version: Option<KernelVersion>,
+}
+
+/// A call that may be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault<'a> {
+    /// How many calls came before it.
+    pub index: usize,
+    /// The method of [`Kernel`].
+    pub call: &'static str,
+    /// The BTF that is to be loaded; empty for all other calls.
+    pub btf: &'a [u8],
+}
+
+/// A descriptor of a [`FailingKernel`].
+#[derive(Debug)]
+pub struct FailingFd<F> {
+    fd: F,
+    live: Arc<AtomicUsize>,
+}
+
+impl<K, D> FailingKernel<K, D>
+where
+    K: Kernel,
+    D: Fn(Fault<'_>) -> Option<Errno> + Sync,
+{
+    /// Wraps a kernel. `decide` is asked at every call whether it fails, and with what.
+    pub fn new(inner: K, decide: D) -> Self {
+        Self {
+            inner,
+            decide,
+            calls: AtomicUsize::new(0),
+            live: Arc::default(),
+            version: None,
+        }
+    }
+
+    /// Pretends to be that version.
+    #[must_use]
+    pub fn with_version(self, version: KernelVersion) -> Self {
+        Self {
+            version: Some(version),
+            ..self
+        }
+    }
+
+    /// Number of calls so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    /// Number of open descriptors.
+    pub fn live(&self) -> usize {
+        self.live.load(Ordering::SeqCst)
+    }
+
+    /// The other kernel.
+    pub fn inner(&self) -> &K {
+        &self.inner
+    }
+
+    fn ask(&self, call: &'static str) -> Result<(), Errno> {
+        self.ask_about(call, &[])
+    }
+
+    fn ask_about(&self, call: &'static str, btf: &[u8]) -> Result<(), Errno> {
+        let index = self.calls.fetch_add(1, Ordering::SeqCst);
+        (self.decide)(Fault { index, call, btf }).map_or(Ok(()), Err)
+    }
+
+    fn wrap(&self, fd: K::Fd) -> FailingFd<K::Fd> {
+        self.live.fetch_add(1, Ordering::SeqCst);
+        FailingFd {
+            fd,
+            live: Arc::clone(&self.live),
+        }
+    }
+}
+
+impl<K: fmt::Debug, D> fmt::Debug for FailingKernel<K, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FailingKernel")
+            .field("inner", &self.inner)
+            .field("calls", &self.calls)
+            .field("live", &self.live)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F> Drop for FailingFd<F> {
+    fn drop(&mut self) {
+        self.live.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl<F: AsFd> AsFd for FailingFd<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl<K, D> Kernel for FailingKernel<K, D>
+where
+    K: Kernel,
+    D: Fn(Fault<'_>) -> Option<Errno> + Sync,
+{
+    type Fd = FailingFd<K::Fd>;
+
+    fn load_btf(&self, blob: &[u8], log: Option<&mut String>) -> Result<Self::Fd, Errno> {
+        self.ask_about("load_btf", blob)?;
+        self.inner.load_btf(blob, log).map(|fd| self.wrap(fd))
+    }
+
+    fn create_map(&self, attributes: &MapAttributes<'_, Self::Fd>) -> Result<Self::Fd, Errno> {
+        self.ask("create_map")?;
+        let attributes = MapAttributes {
+            map_type: attributes.map_type,
+            name: attributes.name,
+            key_size: attributes.key_size,
+            value_size: attributes.value_size,
+            max_entries: attributes.max_entries,
+            map_flags: attributes.map_flags,
+            map_extra: attributes.map_extra,
+            numa_node: attributes.numa_node,
+            inner: attributes.inner.map(|inner| &inner.fd),
+            btf: attributes.btf.as_ref().map(|btf| MapBtf {
+                fd: &btf.fd.fd,
+                key_type_id: btf.key_type_id,
+                value_type_id: btf.value_type_id,
+            }),
+        };
+        self.inner.create_map(&attributes).map(|fd| self.wrap(fd))
+    }
+
+    fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError> {
+        self.ask("update_batch")
+            .map_err(|errno| BatchError { done: None, errno })?;
+        let slots: Vec<_> = slots.iter().map(|(index, map)| (*index, &map.fd)).collect();
+        self.inner.update_batch(&outer.fd, &slots)
+    }
+
+    fn update_slot(&self, outer: &Self::Fd, index: u32, map: &Self::Fd) -> Result<(), Errno> {
+        self.ask("update_slot")?;
+        self.inner.update_slot(&outer.fd, index, &map.fd)
+    }
+
+    fn write(&self, map: &Self::Fd, index: u32, value: &[u8]) -> Result<(), Errno> {
+        self.ask("write")?;
+        self.inner.write(&map.fd, index, value)
+    }
+
+    fn read(&self, map: &Self::Fd, index: u32) -> Result<Vec<u8>, Errno> {
+        self.ask("read")?;
+        self.inner.read(&map.fd, index)
+    }
+
+    fn freeze(&self, map: &Self::Fd) -> Result<(), Errno> {
+        self.ask("freeze")?;
+        self.inner.freeze(&map.fd)
+    }
+
+    fn is_frozen(&self, map: &Self::Fd) -> Result<Option<bool>, Errno> {
+        self.ask("is_frozen")?;
+        self.inner.is_frozen(&map.fd)
+    }
+
+    fn info(&self, map: &Self::Fd) -> Result<MapInfo, Errno> {
+        self.ask("info")?;
+        self.inner.info(&map.fd)
+    }
+
+    fn pin(&self, map: &Self::Fd, path: &Path) -> Result<(), Errno> {
+        self.ask("pin")?;
+        self.inner.pin(&map.fd, path)
+    }
+
+    fn open_pin(&self, path: &Path) -> Result<Self::Fd, Errno> {
+        self.ask("open_pin")?;
+        self.inner.open_pin(path).map(|fd| self.wrap(fd))
+    }
+
+    fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {
+        self.ask("inspect")?;
+        self.inner.inspect(path)
+    }
+
+    fn canonical(&self, path: &Path) -> Result<PathBuf, Errno> {
+        self.ask("canonical")?;
+        self.inner.canonical(path)
+    }
+
+    fn make_dir(&self, path: &Path) -> Result<(), Errno> {
+        self.ask("make_dir")?;
+        self.inner.make_dir(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<(), Errno> {
+        self.ask("remove_dir")?;
+        self.inner.remove_dir(path)
+    }
+
+    fn unlink(&self, path: &Path) -> Result<(), Errno> {
+        self.ask("unlink")?;
+        self.inner.unlink(path)
+    }
+
+    fn page_size(&self) -> u32 {
+        self.inner.page_size()
+    }
+
+    fn possible_cpus(&self) -> Result<u32, Errno> {
+        self.ask("possible_cpus")?;
+        self.inner.possible_cpus()
+    }
+
+    fn version(&self) -> Option<KernelVersion> {
+        self.version.or_else(|| self.inner.version())
+    }
+
+    fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {
+        self.inner.kernel_structs(names)
+    }
+
+    fn raise_memlock(&self) -> Result<(), Errno> {
+        self.ask("raise_memlock")?;
+        self.inner.raise_memlock()
+    }
+
+    fn reserve_fds(&self, count: u64) -> Result<(), Errno> {
+        self.ask("reserve_fds")?;
+        self.inner.reserve_fds(count)
+    }
+}

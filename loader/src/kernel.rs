@@ -1,0 +1,316 @@
+//! The seam between the executor and whatever answers its calls.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use bpfplan_plan::rules::{KernelVersion, errno_name};
+use bpfplan_plan::{MapType, rules};
+
+/// An error number of the kernel, as `bpf(2)` left it in `errno`.
+///
+/// It is a number of its own and no [`std::io::Error`], because the kernel lets internal numbers
+/// out (524, `ENOTSUPP`) that the C library cannot name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// `ENOTSUPP`, the kernel's internal number for "this operation does not exist here".
+    pub const ENOTSUPP: Self = Self(524);
+    /// `EINVAL`.
+    pub const EINVAL: Self = Self(libc::EINVAL);
+    /// `ENOENT`.
+    pub const ENOENT: Self = Self(libc::ENOENT);
+    /// `EPERM`.
+    pub const EPERM: Self = Self(libc::EPERM);
+    /// `EEXIST`.
+    pub const EEXIST: Self = Self(libc::EEXIST);
+    /// `ENOTEMPTY`.
+    pub const ENOTEMPTY: Self = Self(libc::ENOTEMPTY);
+}
+
+impl fmt::Display for Errno {
+    /// Name, number and the C library's text: `EINVAL (22, Invalid argument)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = errno_name(self.0);
+        if *self == Self::ENOTSUPP {
+            return write!(f, "{name} ({}, not supported)", self.0);
+        }
+        let text = std::io::Error::from_raw_os_error(self.0).to_string();
+        let text = text.split(" (os error").next().unwrap_or_default();
+        write!(f, "{name} ({}, {text})", self.0)
+    }
+}
+
+impl std::error::Error for Errno {}
+
+/// How far a batch got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchError {
+    /// Number of elements that were done, so the index of the one that failed; `None` if the
+    /// kernel refused the call before it looked at an element.
+    pub done: Option<usize>,
+    /// The error.
+    pub errno: Errno,
+}
+
+/// The BTF of a map: the descriptor of a loaded blob and ids in it.
+#[derive(Debug)]
+pub struct MapBtf<'a, F> {
+    /// `btf_fd`.
+    pub fd: &'a F,
+    /// `btf_key_type_id`.
+    pub key_type_id: u32,
+    /// `btf_value_type_id`.
+    pub value_type_id: u32,
+}
+
+/// What `BPF_MAP_CREATE` gets: the fields of `union bpf_attr`, all values resolved.
+#[derive(Debug)]
+pub struct MapAttributes<'a, F> {
+    /// `map_type`.
+    pub map_type: MapType,
+    /// `map_name`, at most 15 bytes.
+    pub name: &'a str,
+    /// `key_size` in bytes.
+    pub key_size: u32,
+    /// `value_size` in bytes.
+    pub value_size: u32,
+    /// `max_entries`.
+    pub max_entries: u32,
+    /// `map_flags`.
+    pub map_flags: u32,
+    /// `map_extra`.
+    pub map_extra: u64,
+    /// `numa_node`.
+    pub numa_node: u32,
+    /// `inner_map_fd`: the template of an outer map.
+    pub inner: Option<&'a F>,
+    /// The map's BTF; without it, the three fields are 0.
+    pub btf: Option<MapBtf<'a, F>>,
+}
+
+impl<F> Clone for MapBtf<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for MapBtf<'_, F> {}
+
+impl<F> Clone for MapAttributes<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for MapAttributes<'_, F> {}
+
+/// What `BPF_OBJ_GET_INFO_BY_FD` says about a map, as far as it is needed here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MapInfo {
+    /// The kernel's id of the map.
+    pub id: u32,
+    /// Kind of map.
+    pub map_type: MapType,
+    /// Size of a key in bytes.
+    pub key_size: u32,
+    /// Size of a value in bytes.
+    pub value_size: u32,
+    /// Number of entries.
+    pub max_entries: u32,
+}
+
+/// What lies at a path, seen without following a symbolic link at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathKind {
+    /// A directory.
+    Directory {
+        /// Whether it belongs to a BPF file system.
+        bpffs: bool,
+    },
+    /// A symbolic link.
+    Symlink,
+    /// Something else, such as a pin.
+    Other,
+}
+
+/// Everything that a load asks of the system.
+///
+/// Descriptors are values of [`Kernel::Fd`]; dropping one closes it. Paths are absolute.
+pub trait Kernel: Sync {
+    /// An open descriptor of a map or of BTF; closed when dropped.
+    type Fd: fmt::Debug + Send + Sync;
+
+    /// `BPF_BTF_LOAD`. With `log`, asks for the verifier's log and writes it there.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn load_btf(&self, blob: &[u8], log: Option<&mut String>) -> Result<Self::Fd, Errno>;
+
+    /// `BPF_MAP_CREATE`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn create_map(&self, attributes: &MapAttributes<'_, Self::Fd>) -> Result<Self::Fd, Errno>;
+
+    /// `BPF_MAP_UPDATE_BATCH`: puts maps into slots of an outer map whose keys are 4 bytes long.
+    ///
+    /// # Errors
+    /// The kernel's, and how far it got.
+    fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError>;
+
+    /// `BPF_MAP_UPDATE_ELEM`: puts a map into a slot of an outer map.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn update_slot(&self, outer: &Self::Fd, index: u32, map: &Self::Fd) -> Result<(), Errno>;
+
+    /// `BPF_MAP_UPDATE_ELEM` of a plain array's element.
+    ///
+    /// # Errors
+    /// The kernel's; `EINVAL` if the size of `value` is not the map's.
+    fn write(&self, map: &Self::Fd, index: u32, value: &[u8]) -> Result<(), Errno>;
+
+    /// `BPF_MAP_LOOKUP_ELEM` of a plain array's element.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn read(&self, map: &Self::Fd, index: u32) -> Result<Vec<u8>, Errno>;
+
+    /// `BPF_MAP_FREEZE` (5.2): user space cannot write to the map any more.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn freeze(&self, map: &Self::Fd) -> Result<(), Errno>;
+
+    /// Whether the map is frozen; `None` on kernels that have no freezing.
+    ///
+    /// # Errors
+    /// Those of reading the descriptor's `fdinfo`.
+    fn is_frozen(&self, map: &Self::Fd) -> Result<Option<bool>, Errno>;
+
+    /// `BPF_OBJ_GET_INFO_BY_FD` of a map.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn info(&self, map: &Self::Fd) -> Result<MapInfo, Errno>;
+
+    /// `BPF_OBJ_PIN`; what is there already stays and gives `EEXIST`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn pin(&self, map: &Self::Fd, path: &Path) -> Result<(), Errno>;
+
+    /// `BPF_OBJ_GET` for reading. Pins of anything but maps give `EINVAL`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn open_pin(&self, path: &Path) -> Result<Self::Fd, Errno>;
+
+    /// What lies at the path.
+    ///
+    /// # Errors
+    /// Those of `lstat` and `statfs`.
+    fn inspect(&self, path: &Path) -> Result<PathKind, Errno>;
+
+    /// The path without symbolic links, `.` and `..`; it must exist.
+    ///
+    /// # Errors
+    /// Those of `realpath`.
+    fn canonical(&self, path: &Path) -> Result<PathBuf, Errno>;
+
+    /// `mkdir` with mode 0700.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn make_dir(&self, path: &Path) -> Result<(), Errno>;
+
+    /// `rmdir`.
+    ///
+    /// # Errors
+    /// The kernel's; `ENOTEMPTY` if something is in it.
+    fn remove_dir(&self, path: &Path) -> Result<(), Errno>;
+
+    /// `unlink`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn unlink(&self, path: &Path) -> Result<(), Errno>;
+
+    /// Whether calls that wait gain from being made at the same time. Where not, as by default,
+    /// their order is that of the plan.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
+    /// Page size in bytes.
+    fn page_size(&self) -> u32;
+
+    /// Number of possible CPUs, counted in `/sys/devices/system/cpu/possible` as libbpf does.
+    ///
+    /// # Errors
+    /// Those of reading the file; `EINVAL` if it makes no sense.
+    fn possible_cpus(&self) -> Result<u32, Errno>;
+
+    /// The kernel's version, for decisions after a failure and for explanations.
+    fn version(&self) -> Option<KernelVersion>;
+
+    /// Which of these structs the kernel's own BTF has; `None` if it has no BTF. Those of modules
+    /// are not looked at.
+    fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>>;
+
+    /// Raises `RLIMIT_MEMLOCK` of this process as far as it may, for kernels before 5.11.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn raise_memlock(&self) -> Result<(), Errno>;
+
+    /// Makes room for `count` more descriptors by raising `RLIMIT_NOFILE` if it is too low.
+    ///
+    /// # Errors
+    /// The kernel's; the limit is then what it was.
+    fn reserve_fds(&self, count: u64) -> Result<(), Errno>;
+
+    /// What the memory of a map depends on, for [`rules::memory()`].
+    ///
+    /// # Errors
+    /// Those of [`Kernel::possible_cpus`].
+    fn target(&self) -> Result<rules::Target, Errno> {
+        Ok(rules::Target {
+            page_size: self.page_size(),
+            possible_cpus: self.possible_cpus()?,
+        })
+    }
+}
+
+impl<F> fmt::Display for MapAttributes<'_, F> {
+    /// The attributes as `name value` pairs; descriptors are left out, and so is what is 0.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}, name \"{}\", key_size {}, value_size {}, max_entries {}",
+            self.map_type,
+            self.name.escape_debug(),
+            self.key_size,
+            self.value_size,
+            self.max_entries
+        )?;
+        if self.map_flags != 0 {
+            write!(f, ", map_flags {:#x}", self.map_flags)?;
+        }
+        if self.map_extra != 0 {
+            write!(f, ", map_extra {:#x}", self.map_extra)?;
+        }
+        if self.numa_node != 0 {
+            write!(f, ", numa_node {}", self.numa_node)?;
+        }
+        if let Some(btf) = &self.btf {
+            write!(
+                f,
+                ", btf_key_type_id {}, btf_value_type_id {}",
+                btf.key_type_id, btf.value_type_id
+            )?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! Executes a load plan of bpfplan against the running kernel.
+//!
+//! [`load()`] takes a [`bpfplan_plan::Plan`] and does exactly its steps, through the trait
+//! [`Kernel`]: [`RealKernel`] asks the running kernel, [`RecordingKernel`] only writes down what
+//! would be asked, [`FailingKernel`] lets one call fail. It is all or nothing: after an error no
+//! pin and no descriptor of this load is left.
+//!
+//! ```no_run
+//! use bpfplan_loader::{LoadOptions, RealKernel, load};
+//!
+//! let plan = bpfplan_plan::format::read(&std::fs::read("flow.plan")?)?;
+//! let loaded = load(&plan, &RealKernel::new(), &LoadOptions { hold: true, ..LoadOptions::default() })?;
+//! for map in &loaded.maps {
+//!     println!("{} has id {}", map.name, map.id);
+//! }
+//! // The maps live as long as `loaded`.
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A load that pins leaves a record of itself beside the pins ([`record`]); [`unload()`] removes
+//! what the record names, by map id, and nothing else.
+
+#![deny(missing_docs)]
+#![deny(unsafe_code)]
+
+mod btf;
+pub mod codes;
+mod create;
+mod error;
+mod execute;
+mod failing;
+mod journal;
+pub mod kernel;
+mod loaded;
+mod options;
+mod pins;
+mod preflight;
+mod programs;
+pub mod record;
+mod recording;
+mod slots;
+mod sys;
+mod unload;
+mod why;
+
+pub use error::{ErrorKind, LoadError};
+pub use execute::{Progress, load, load_with};
+pub use failing::{FailingFd, FailingKernel, Fault};
+pub use kernel::{Errno, Kernel};
+pub use loaded::{Loaded, LoadedMap};
+pub use options::LoadOptions;
+pub use recording::{PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};
+pub use sys::{Descriptor, RealKernel};
+pub use unload::{Unloaded, unload};

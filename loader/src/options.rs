@@ -1,0 +1,15 @@
+//! What a caller decides about a load.
+
+use std::path::PathBuf;
+
+/// How to load. The default neither pins nor holds, so it loads nothing but an empty plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoadOptions {
+    /// Pin every map under its name in this directory of a BPF file system, which is made if it
+    /// is missing, and leave the record that [`crate::unload()`] needs.
+    pub pin_maps: Option<PathBuf>,
+    /// The caller keeps [`crate::Loaded`], so maps that are pinned nowhere live on.
+    pub hold: bool,
+    /// Raise `RLIMIT_NOFILE` of this process if the plan needs more descriptors than it allows.
+    pub raise_nofile: bool,
+}

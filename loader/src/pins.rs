@@ -1,0 +1,321 @@
+//! Names of pins, and the directory that they go to.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+use bpfplan_plan::{Diagnostic, Plan};
+
+use crate::codes;
+use crate::kernel::{Errno, Kernel, PathKind};
+use crate::record;
+
+/// Longest name in a directory: `NAME_MAX`.
+const NAME_MAX: usize = 255;
+
+const MOUNT_HINT: &str = "use a directory below /sys/fs/bpf; `mount -t bpf bpf /sys/fs/bpf` mounts \
+                          it where it is missing";
+
+/// Where the pins of a load go.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    /// The directory, without symbolic links.
+    pub(crate) directory: PathBuf,
+    /// Whether it has to be made.
+    pub(crate) create: bool,
+    /// A name for each map, in the plan's order.
+    pub(crate) names: Vec<String>,
+}
+
+impl Pins {
+    /// Path of the pin with that name.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Path of the load's record.
+    pub(crate) fn record(&self) -> PathBuf {
+        self.path(record::NAME)
+    }
+}
+
+/// The name of a map's pin: bpffs reserves `.`, which libbpf's `pin_maps` replaces as well.
+pub(crate) fn pin_name(map: &str) -> String {
+    map.replace('.', "_")
+}
+
+/// Why a pin cannot have that name.
+pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        Some("it is empty")
+    } else if name.contains('/') {
+        Some("it has a `/`")
+    } else if name.chars().any(char::is_control) {
+        Some("it has a control character")
+    } else if name.contains('.') {
+        Some("it has a `.`, which bpffs reserves")
+    } else if name.len() > NAME_MAX {
+        Some("it is longer than 255 bytes")
+    } else if name == record::NAME {
+        Some("bpfplan keeps the record of a load under it")
+    } else {
+        None
+    }
+}
+
+/// Names for the pins of all maps of the plan.
+pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut names = Vec::with_capacity(plan.maps.len());
+    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    for map in &plan.maps {
+        let name = pin_name(&map.name);
+        let declared = map.source.as_ref();
+        if let Some(problem) = name_problem(&name) {
+            problems.push(
+                Diagnostic::error(
+                    codes::PIN_NAME,
+                    format!(
+                        "\"{}\" cannot be the name of a pin: {problem}",
+                        name.escape_debug()
+                    ),
+                )
+                .map(&map.name)
+                .at(declared, "declared here")
+                .help("rename the map, or load without --pin-maps"),
+            );
+        } else if let Some(other) = owners.insert(name.clone(), &map.name) {
+            problems.push(
+                Diagnostic::error(
+                    codes::PIN_NAMES_COLLIDE,
+                    format!(
+                        "its pin \"{name}\" would be that of map '{}' as well",
+                        other.escape_debug()
+                    ),
+                )
+                .map(&map.name)
+                .at(declared, "declared here")
+                .at(
+                    plan.map(other).and_then(|other| other.source.as_ref()),
+                    "the other map",
+                )
+                .note("bpffs reserves `.` in names, so it becomes `_`, as in libbpf's pin_maps")
+                .help("rename one of the maps"),
+            );
+        }
+        names.push(name);
+    }
+    if problems.is_empty() {
+        Ok(names)
+    } else {
+        Err(problems)
+    }
+}
+
+/// Looks at the directory and at what is in the pins' places, before anything is made.
+pub(crate) fn prepare<K: Kernel>(
+    kernel: &K,
+    directory: &Path,
+    names: Vec<String>,
+    plan: &Plan,
+) -> Result<Pins, Vec<Diagnostic>> {
+    let (directory, create) = find_directory(kernel, directory).map_err(|error| vec![error])?;
+    let pins = Pins {
+        directory,
+        create,
+        names,
+    };
+    if pins.create {
+        return Ok(pins);
+    }
+    let occupied = |path: &Path| match kernel.inspect(path) {
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(errno),
+        Ok(_) => Ok(true),
+    };
+    let unreadable = |path: &Path, errno| {
+        Diagnostic::error(
+            codes::PIN_DIRECTORY,
+            format!("looking at {} failed: {errno}", path.display()),
+        )
+    };
+    let record = pins.record();
+    match occupied(&record) {
+        Ok(false) => {}
+        Ok(true) => {
+            return Err(vec![
+                Diagnostic::error(
+                    codes::RECORD_EXISTS,
+                    format!(
+                        "{} holds the maps of another load",
+                        pins.directory.display()
+                    ),
+                )
+                .help(format!(
+                    "remove them with `bpfplan unload {}`, or pin into another directory",
+                    pins.directory.display()
+                )),
+            ]);
+        }
+        Err(errno) => return Err(vec![unreadable(&record, errno)]),
+    }
+    let mut problems = Vec::new();
+    for (map, name) in plan.maps.iter().zip(&pins.names) {
+        let path = pins.path(name);
+        match occupied(&path) {
+            Ok(false) => {}
+            Ok(true) => problems.push(
+                Diagnostic::error(
+                    codes::PIN_EXISTS,
+                    format!("{} exists already and is not of a load", path.display()),
+                )
+                .map(&map.name)
+                .at(map.source.as_ref(), "declared here")
+                .help("remove it if nobody needs it, or pin into another directory"),
+            ),
+            Err(errno) => problems.push(unreadable(&path, errno).map(&map.name)),
+        }
+    }
+    if problems.is_empty() {
+        Ok(pins)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The directory without symbolic links, if it is there and on a BPF file system.
+pub(crate) fn existing_directory<K: Kernel>(
+    kernel: &K,
+    directory: &Path,
+) -> Result<PathBuf, Diagnostic> {
+    let directory = tidy(directory)?;
+    match kernel.inspect(&directory) {
+        Ok(kind) => usable(kernel, &directory, kind),
+        Err(errno) => Err(unreachable_path(&directory, errno)),
+    }
+}
+
+/// The directory without symbolic links, and whether it has to be made.
+fn find_directory<K: Kernel>(kernel: &K, directory: &Path) -> Result<(PathBuf, bool), Diagnostic> {
+    let directory = tidy(directory)?;
+    match kernel.inspect(&directory) {
+        Ok(kind) => return Ok((usable(kernel, &directory, kind)?, false)),
+        Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(unreachable_path(&directory, errno)),
+    }
+    let name = directory
+        .file_name()
+        .ok_or_else(|| unreachable_path(&directory, Errno::ENOENT))?;
+    let parent = match directory.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let parent = kernel.canonical(parent).map_err(|errno| {
+        unreachable_path(parent, errno).note(format!(
+            "{} does not exist, and only one level of directories is made",
+            directory.display()
+        ))
+    })?;
+    let kind = kernel
+        .inspect(&parent)
+        .map_err(|errno| unreachable_path(&parent, errno))?;
+    let parent = usable(kernel, &parent, kind)?;
+    if has_dot(name) {
+        return Err(unreachable_path(&parent.join(name), Errno::EPERM));
+    }
+    Ok((parent.join(name), true))
+}
+
+/// Normalises `a//b/./c/`: with a slash at its end, a symbolic link would be followed.
+fn tidy(directory: &Path) -> Result<PathBuf, Diagnostic> {
+    let tidy: PathBuf = directory
+        .components()
+        .filter(|component| !matches!(component, Component::CurDir))
+        .collect();
+    if directory.as_os_str().is_empty() {
+        return Err(
+            Diagnostic::error(codes::PIN_DIRECTORY, "the pin directory has no name")
+                .help(MOUNT_HINT),
+        );
+    }
+    Ok(if tidy.as_os_str().is_empty() {
+        PathBuf::from(".")
+    } else {
+        tidy
+    })
+}
+
+fn usable<K: Kernel>(kernel: &K, directory: &Path, kind: PathKind) -> Result<PathBuf, Diagnostic> {
+    let refuse = |why: &str| {
+        Diagnostic::error(
+            codes::PIN_DIRECTORY,
+            format!("{} {why}", directory.display()),
+        )
+    };
+    match kind {
+        PathKind::Directory { bpffs: true } => kernel
+            .canonical(directory)
+            .map_err(|errno| unreachable_path(directory, errno)),
+        PathKind::Directory { bpffs: false } => Err(refuse(
+            "is not on a BPF file system, the only one that keeps pins",
+        )
+        .help(MOUNT_HINT)),
+        PathKind::Symlink => Err(refuse("is a symbolic link")
+            .note("pins are made in the directory that is named, not where a link leads")
+            .help("name the directory itself")),
+        PathKind::Other => Err(refuse("is not a directory").help(MOUNT_HINT)),
+    }
+}
+
+fn unreachable_path(path: &Path, errno: Errno) -> Diagnostic {
+    let path_text = path.display();
+    let message = match errno {
+        Errno::ENOENT => format!("{path_text} does not exist"),
+        errno => format!("{path_text} cannot be used: {errno}"),
+    };
+    let diagnostic = Diagnostic::error(codes::PIN_DIRECTORY, message);
+    if errno == Errno::EPERM && path.iter().any(has_dot) {
+        return diagnostic
+            .note("bpffs reserves `.` in names and answers EPERM")
+            .help("use a name without `.`");
+    }
+    diagnostic.help(MOUNT_HINT)
+}
+
+/// `..` leads upwards and is no name.
+fn has_dot(name: &OsStr) -> bool {
+    name != ".." && name.as_encoded_bytes().contains(&b'.')
+}
+
+/// A warning about maps that only differ in what the kernel cuts off, if there are any.
+pub(crate) fn kernel_name_collisions(plan: &Plan) -> Option<Diagnostic> {
+    /// How many names are spelled out.
+    const SHOWN: usize = 8;
+    let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for map in &plan.maps {
+        owners.entry(map.kernel_name()).or_default().push(&map.name);
+    }
+    owners.retain(|_, maps| maps.len() > 1);
+    if owners.is_empty() {
+        return None;
+    }
+    let mut warning = Diagnostic::warning(
+        codes::KERNEL_NAMES_COLLIDE,
+        "the kernel keeps 15 bytes of a name, and some maps have these in common",
+    );
+    for (name, maps) in owners.iter().take(SHOWN) {
+        let mut list = maps
+            .iter()
+            .take(SHOWN)
+            .map(|map| map.escape_debug().to_string())
+            .collect::<Vec<_>>();
+        if maps.len() > SHOWN {
+            list.push(format!("{} more", maps.len() - SHOWN));
+        }
+        warning = warning.note(format!("\"{}\": {}", name.escape_debug(), list.join(", ")));
+    }
+    if owners.len() > SHOWN {
+        warning = warning.note(format!("and {} more names", owners.len() - SHOWN));
+    }
+    Some(warning.help("tell them apart by id or pin, or rename them"))
+}

@@ -1,0 +1,178 @@
+//! What is refused before anything is created.
+
+use bpfplan_plan::validate::validate;
+use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, SlotTarget};
+
+use crate::codes;
+use crate::error::{ErrorKind, LoadError};
+use crate::kernel::Kernel;
+use crate::options::LoadOptions;
+use crate::pins::{self, Pins};
+use crate::programs;
+use crate::record::Record;
+
+/// A plan that may be executed, and what the machine adds to it.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// Where to pin.
+    pub(crate) pins: Option<Pins>,
+    /// The number of possible CPUs, if the plan asks for it.
+    pub(crate) possible_cpus: Option<u32>,
+    /// Warnings.
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+/// Descriptors that a load needs besides one for each map: BTF, a template, the record, a pin
+/// that is opened to be compared.
+const EXTRA_DESCRIPTORS: u64 = 8;
+
+pub(crate) fn check<K: Kernel>(
+    plan: &Plan,
+    kernel: &K,
+    options: &LoadOptions,
+) -> Result<Ready, LoadError> {
+    let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
+    validate(plan).map_err(|diagnostics| LoadError::new(ErrorKind::Plan, diagnostics))?;
+    let problems = unsupported(plan);
+    if !problems.is_empty() {
+        return Err(refused(problems));
+    }
+    if options.pin_maps.is_none() && !options.hold && !plan.maps.is_empty() {
+        return Err(LoadError::new(ErrorKind::NotKept, vec![not_kept(plan)]));
+    }
+    let pins = match &options.pin_maps {
+        Some(directory) => {
+            let names = pins::names(plan).map_err(refused)?;
+            let pins = pins::prepare(kernel, directory, names, plan).map_err(refused)?;
+            Record::new(plan, &pins, &vec![u32::MAX; plan.maps.len()])
+                .encode()
+                .map_err(|problem| refused(vec![problem]))?;
+            Some(pins)
+        }
+        None => None,
+    };
+    if options.raise_nofile {
+        let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
+        let needed = maps.saturating_add(EXTRA_DESCRIPTORS);
+        kernel.reserve_fds(needed).map_err(|errno| {
+            refused(vec![
+                Diagnostic::error(
+                    codes::TOO_FEW_DESCRIPTORS,
+                    format!(
+                        "the load needs {needed} descriptors; raising the limit failed: {errno}"
+                    ),
+                )
+                .help(format!("allow them with `ulimit -n {needed}`")),
+            ])
+        })?;
+    }
+    let possible_cpus = if wants_possible_cpus(plan) {
+        let count = kernel.possible_cpus().map_err(|errno| {
+            refused(vec![Diagnostic::error(
+                codes::POSSIBLE_CPUS,
+                format!("reading /sys/devices/system/cpu/possible failed: {errno}"),
+            )])
+        })?;
+        Some(count)
+    } else {
+        None
+    };
+    let mut diagnostics = programs::warnings(plan, kernel);
+    diagnostics.extend(pins::kernel_name_collisions(plan));
+    Ok(Ready {
+        pins,
+        possible_cpus,
+        diagnostics,
+    })
+}
+
+/// Everything in the plan that this loader does not load.
+fn unsupported(plan: &Plan) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    if plan.object.endianness != Endianness::NATIVE {
+        problems.push(
+            Diagnostic::error(
+                codes::FOREIGN_ENDIANNESS,
+                format!(
+                    "the object is {}, this machine is {}",
+                    plan.object.endianness,
+                    Endianness::NATIVE
+                ),
+            )
+            .help("compile the object for this machine: `clang -target bpf`"),
+        );
+    }
+    problems.extend(plan.not_planned.iter().map(|part| {
+        Diagnostic::error(
+            codes::NOT_PLANNED,
+            format!(
+                "section `{}` ({}) is not planned yet, and a load must not drop it",
+                part.section.escape_debug(),
+                part.kind.escape_debug()
+            ),
+        )
+        .help("load the object with libbpf, or take the section out of it")
+    }));
+    for map in &plan.maps {
+        let problem = |code, message: &str, field: &str| {
+            Diagnostic::error(code, message)
+                .map(&map.name)
+                .field(field)
+                .at(map.source.as_ref(), "declared here")
+        };
+        if map.pinning == Pinning::ByName {
+            problems.push(
+                problem(
+                    codes::PINNING_BY_NAME,
+                    "it asks to be pinned by name, which bpfplan does not do yet",
+                    "pinning",
+                )
+                .help("take `pinning` out of the declaration and use --pin-maps"),
+            );
+        }
+        if map
+            .slots
+            .iter()
+            .any(|slot| matches!(slot.target, SlotTarget::Program(_)))
+        {
+            problems.push(
+                problem(
+                    codes::PROGRAM_SLOTS,
+                    "its slots hold programs, which bpfplan does not load yet",
+                    "values",
+                )
+                .help("load the object with libbpf"),
+            );
+        } else if !map.slots.is_empty() && map.key_size != 4 {
+            problems.push(problem(
+                codes::SLOT_KEY_SIZE,
+                &format!("static slots need keys of 4 bytes, it has {}", map.key_size),
+                "key_size",
+            ));
+        }
+    }
+    problems
+}
+
+fn not_kept(plan: &Plan) -> Diagnostic {
+    let what = match plan.maps.as_slice() {
+        [map] => format!("the map '{}' would be gone", map.name.escape_debug()),
+        maps => format!("all {} maps would be gone", maps.len()),
+    };
+    Diagnostic::error(
+        codes::NOT_KEPT,
+        format!("{what} as soon as the load is done"),
+    )
+    .note("a map lives as long as a pin, a descriptor or a program holds it")
+    .help("pin the maps with --pin-maps DIR, keep them with --hold, or only look with --dry-run")
+}
+
+fn wants_possible_cpus(plan: &Plan) -> bool {
+    plan.maps.iter().any(|map| {
+        map.max_entries == MaxEntries::PossibleCpus
+            || map
+                .inner
+                .as_ref()
+                .is_some_and(|inner| inner.max_entries == MaxEntries::PossibleCpus)
+    })
+}

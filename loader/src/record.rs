@@ -1,0 +1,249 @@
+//! The record of a load: what was pinned, by map id, and what the kernel never tells.
+//!
+//! bpffs holds no regular files, so the record is the only element of a small frozen array,
+//! pinned as [`NAME`] beside the maps. Its bytes are [`MAGIC`], the version and the length of
+//! what follows as four little-endian bytes each, then the [`Record`] in postcard.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Plan, uapi};
+use serde::{Deserialize, Serialize};
+
+use crate::codes;
+use crate::error::{ErrorKind, LoadError};
+use crate::kernel::{Errno, Kernel, PathKind};
+use crate::pins::{self, Pins};
+
+/// Name of the record's pin; no map can have it.
+pub const NAME: &str = "bpfplan_record";
+
+/// First bytes of a record.
+pub const MAGIC: [u8; 8] = *b"bpfprec\0";
+
+/// Version of the record that this crate writes and reads.
+pub const VERSION: u32 = 1;
+
+/// Largest record in bytes; with names of usual length it holds tens of thousands of maps.
+const MAX_SIZE: usize = 2 << 20;
+
+/// Bytes before the record itself.
+const HEADER: usize = 16;
+
+/// What is known about a load that pinned its maps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// File name of the object.
+    pub object: String,
+    /// SHA-256 of the object in lower-case hex, if the plan had it.
+    pub sha256: Option<String>,
+    /// Whether the load made the directory.
+    pub made_directory: bool,
+    /// The maps in the plan's order.
+    pub maps: Vec<RecordedMap>,
+}
+
+/// A map in a [`Record`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedMap {
+    /// Name in the plan.
+    pub name: String,
+    /// Name of the pin.
+    pub pin: String,
+    /// The kernel's id of the map, which is its identity.
+    pub id: u32,
+    /// The inner template of an outer map, which the kernel never shows.
+    pub template: Option<RecordedTemplate>,
+}
+
+/// The attributes of an inner template.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedTemplate {
+    /// Name in the plan.
+    pub name: String,
+    /// `map_type`.
+    pub map_type: u32,
+    /// `key_size` in bytes.
+    pub key_size: u32,
+    /// `value_size` in bytes.
+    pub value_size: u32,
+    /// `max_entries` as in the plan; `None` for the number of possible CPUs.
+    pub max_entries: Option<u32>,
+    /// `map_flags`.
+    pub map_flags: u32,
+    /// `map_extra`.
+    pub map_extra: u64,
+    /// `numa_node`.
+    pub numa_node: u32,
+    /// Whether the plan gives it BTF.
+    pub btf: bool,
+}
+
+impl Record {
+    pub(crate) fn new(plan: &Plan, pins: &Pins, ids: &[u32]) -> Self {
+        let maps = plan.maps.iter().zip(&pins.names).zip(ids);
+        let maps = maps.map(|((map, pin), id)| RecordedMap {
+            name: map.name.clone(),
+            pin: pin.clone(),
+            id: *id,
+            template: map.inner.as_ref().map(|inner| RecordedTemplate {
+                name: inner.name.clone(),
+                map_type: inner.map_type.0,
+                key_size: inner.key_size,
+                value_size: inner.value_size,
+                max_entries: match inner.max_entries {
+                    MaxEntries::Count(count) => Some(count),
+                    MaxEntries::PossibleCpus => None,
+                },
+                map_flags: inner.map_flags,
+                map_extra: inner.map_extra,
+                numa_node: inner.numa_node,
+                btf: inner.btf.is_some(),
+            }),
+        });
+        Self {
+            object: plan.object.name.clone(),
+            sha256: plan.object.sha256.clone(),
+            made_directory: pins.create,
+            maps: maps.collect(),
+        }
+    }
+
+    /// The bytes of the record.
+    ///
+    /// # Errors
+    /// A diagnostic if it is larger than a record may be.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, Diagnostic> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend([0; 4]);
+        let too_large = || {
+            Diagnostic::error(
+                codes::RECORD_REFUSED,
+                format!(
+                    "the record of {} pinned maps is larger than 2 MiB",
+                    self.maps.len()
+                ),
+            )
+            .help("split the object, or shorten the names of its maps")
+        };
+        let mut bytes = postcard::to_extend(self, bytes).map_err(|_| too_large())?;
+        let length = bytes.len().saturating_sub(HEADER);
+        let length = u32::try_from(length).map_err(|_| too_large())?;
+        if let Some(place) = bytes.get_mut(12..HEADER) {
+            place.copy_from_slice(&length.to_le_bytes());
+        }
+        if bytes.len() > MAX_SIZE {
+            Err(too_large())
+        } else {
+            Ok(bytes)
+        }
+    }
+
+    /// Reads a record that anybody may have written.
+    fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let body = bytes
+            .strip_prefix(&MAGIC)
+            .ok_or("it does not start like a record")?;
+        let (version, body) = body.split_first_chunk().ok_or("it is cut off")?;
+        let version = u32::from_le_bytes(*version);
+        if version != VERSION {
+            return Err(format!(
+                "it has version {version}, this bpfplan reads version {VERSION}"
+            ));
+        }
+        let (length, body) = body.split_first_chunk().ok_or("it is cut off")?;
+        if usize::try_from(u32::from_le_bytes(*length)) != Ok(body.len()) {
+            return Err("its length is wrong".to_owned());
+        }
+        let (record, rest): (Self, _) =
+            postcard::take_from_bytes(body).map_err(|error| format!("it is damaged: {error}"))?;
+        if !rest.is_empty() {
+            return Err("something stands after its end".to_owned());
+        }
+        let mut seen = BTreeSet::new();
+        for map in &record.maps {
+            if let Some(problem) = pins::name_problem(&map.pin) {
+                let pin = map.pin.escape_debug();
+                return Err(format!("it names the pin \"{pin}\", but {problem}"));
+            }
+            if !seen.insert(&map.pin) {
+                return Err(format!(
+                    "it names the pin \"{}\" twice",
+                    map.pin.escape_debug()
+                ));
+            }
+        }
+        Ok(record)
+    }
+
+    /// Reads the record of the load whose pins are in that directory.
+    ///
+    /// # Errors
+    /// [`LoadError`] if there is none, or if what is there is not one.
+    pub fn open<K: Kernel>(kernel: &K, directory: &Path) -> Result<Self, LoadError> {
+        let directory = pins::existing_directory(kernel, directory).map_err(refused)?;
+        Self::read(kernel, &directory.join(NAME)).map(|(record, _)| record)
+    }
+
+    /// Reads the record at that path; gives its map's id as well.
+    pub(crate) fn read<K: Kernel>(kernel: &K, path: &Path) -> Result<(Self, u32), LoadError> {
+        let failed = |errno: Errno| {
+            refused(Diagnostic::error(
+                codes::RECORD_INVALID,
+                format!("reading {} failed: {errno}", path.display()),
+            ))
+        };
+        let invalid = |why: &str| {
+            let message = format!("{} is not the record of a load: {why}", path.display());
+            refused(
+                Diagnostic::error(codes::RECORD_INVALID, message)
+                    .note("nothing was removed")
+                    .help("look at the pins with `bpftool map`, and remove them by hand"),
+            )
+        };
+        match kernel.inspect(path) {
+            Ok(PathKind::Other) => {}
+            Ok(_) => return Err(invalid("it is a directory or a symbolic link")),
+            Err(Errno::ENOENT) => {
+                let place = path.parent().unwrap_or(path).display().to_string();
+                return Err(refused(
+                    Diagnostic::error(
+                        codes::RECORD_MISSING,
+                        format!("{place} has no record of a load, {NAME}"),
+                    )
+                    .note("nothing was removed: bpfplan removes only what it pinned itself")
+                    .help("name the directory that was given to `load --pin-maps`"),
+                ));
+            }
+            Err(errno) => return Err(failed(errno)),
+        }
+        let map = match kernel.open_pin(path) {
+            Ok(map) => map,
+            Err(Errno::EINVAL) => return Err(invalid("it is not a map")),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let info = kernel.info(&map).map_err(failed)?;
+        let size = usize::try_from(info.value_size).unwrap_or(usize::MAX);
+        if info.map_type != MapType(uapi::BPF_MAP_TYPE_ARRAY)
+            || info.key_size != 4
+            || info.max_entries != 1
+            || !(HEADER..=MAX_SIZE).contains(&size)
+        {
+            return Err(invalid("it is another kind of map"));
+        }
+        if kernel.is_frozen(&map).map_err(failed)? == Some(false) {
+            return Err(invalid("it is not frozen, so it may have been changed"));
+        }
+        let bytes = kernel.read(&map, 0).map_err(failed)?;
+        let record = Self::decode(&bytes).map_err(|why| invalid(&why))?;
+        Ok((record, info.id))
+    }
+}
+
+fn refused(problem: Diagnostic) -> LoadError {
+    LoadError::new(ErrorKind::Refused, vec![problem])
+}
+
+#[cfg(test)]
+mod tests;

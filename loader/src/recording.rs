@@ -1,0 +1,333 @@
+//! A kernel that only writes down what it is asked.
+
+mod call;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bpfplan_plan::rules::{KernelVersion, Target};
+
+use crate::kernel::{BatchError, Errno, Kernel, MapAttributes, MapInfo, PathKind};
+
+pub use call::{RecordedAttributes, RecordedCall};
+
+/// A kernel that accepts every call, writes it down and touches nothing.
+///
+/// It backs `--dry-run` and tests. Its descriptors and ids count up from 3 and 1, so the same
+/// plan gives the same calls everywhere; what only a machine knows is given to [`Self::new`].
+#[derive(Debug)]
+pub struct RecordingKernel {
+    target: Target,
+    state: Arc<Mutex<State>>,
+}
+
+/// A descriptor of a [`RecordingKernel`].
+#[derive(Debug)]
+pub struct PretendFd {
+    number: u32,
+    /// Id of the map; 0 for BTF.
+    id: u32,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    calls: Vec<RecordedCall>,
+    descriptors: u32,
+    open: BTreeSet<u32>,
+    maps: BTreeMap<u32, PretendMap>,
+    pins: BTreeMap<PathBuf, u32>,
+    directories: BTreeSet<PathBuf>,
+}
+
+#[derive(Debug)]
+struct PretendMap {
+    info: MapInfo,
+    frozen: bool,
+    /// Contents of element 0, for the record of a load.
+    value: Vec<u8>,
+}
+
+/// First number of a descriptor: 0 to 2 are the standard streams.
+const FIRST_FD: u32 = 3;
+
+impl RecordingKernel {
+    /// A kernel with nothing in it, for a machine with that page size and number of CPUs.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            state: Arc::default(),
+        }
+    }
+
+    /// Pretends that there is a directory of a BPF file system at the path.
+    #[must_use]
+    pub fn with_directory(self, path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref().components().collect();
+        lock(&self.state).directories.insert(path);
+        self
+    }
+
+    /// The calls so far, in order.
+    #[must_use]
+    pub fn calls(&self) -> Vec<RecordedCall> {
+        lock(&self.state).calls.clone()
+    }
+
+    /// Number of descriptors that are open.
+    #[must_use]
+    pub fn open_descriptors(&self) -> usize {
+        lock(&self.state).open.len()
+    }
+
+    /// The pins that there are.
+    #[must_use]
+    pub fn pins(&self) -> Vec<PathBuf> {
+        lock(&self.state).pins.keys().cloned().collect()
+    }
+
+    /// The directories that there are.
+    #[must_use]
+    pub fn directories(&self) -> Vec<PathBuf> {
+        lock(&self.state).directories.iter().cloned().collect()
+    }
+
+    fn open(&self, state: &mut State, id: u32) -> PretendFd {
+        let number = FIRST_FD.saturating_add(state.descriptors);
+        state.descriptors = state.descriptors.saturating_add(1);
+        state.open.insert(number);
+        PretendFd {
+            number,
+            id,
+            state: Arc::clone(&self.state),
+        }
+    }
+}
+
+/// The state stays usable even if a thread died while holding it: it is only written whole.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl PretendFd {
+    /// Its number, which no other descriptor of the same kernel ever has.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Drop for PretendFd {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        state.open.remove(&self.number);
+        state.calls.push(RecordedCall::Close { fd: self.number });
+    }
+}
+
+impl Kernel for RecordingKernel {
+    type Fd = PretendFd;
+
+    fn load_btf(&self, blob: &[u8], log: Option<&mut String>) -> Result<PretendFd, Errno> {
+        if let Some(log) = log {
+            log.clear();
+        }
+        let mut state = lock(&self.state);
+        let fd = self.open(&mut state, 0);
+        state.calls.push(RecordedCall::LoadBtf {
+            size: blob.len(),
+            fd: fd.number,
+        });
+        Ok(fd)
+    }
+
+    fn create_map(&self, attributes: &MapAttributes<'_, PretendFd>) -> Result<PretendFd, Errno> {
+        let mut state = lock(&self.state);
+        let id = u32::try_from(state.maps.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        let fd = self.open(&mut state, id);
+        let info = MapInfo {
+            id,
+            map_type: attributes.map_type,
+            key_size: attributes.key_size,
+            value_size: attributes.value_size,
+            max_entries: attributes.max_entries,
+        };
+        state.maps.insert(
+            id,
+            PretendMap {
+                info,
+                frozen: false,
+                value: Vec::new(),
+            },
+        );
+        let attributes = RecordedAttributes::new(attributes);
+        state.calls.push(RecordedCall::CreateMap {
+            attributes,
+            fd: fd.number,
+        });
+        Ok(fd)
+    }
+
+    fn update_batch(
+        &self,
+        outer: &PretendFd,
+        slots: &[(u32, &PretendFd)],
+    ) -> Result<(), BatchError> {
+        let slots = slots
+            .iter()
+            .map(|(index, map)| (*index, map.number))
+            .collect();
+        lock(&self.state).calls.push(RecordedCall::UpdateBatch {
+            map: outer.number,
+            slots,
+        });
+        Ok(())
+    }
+
+    fn update_slot(&self, outer: &PretendFd, index: u32, map: &PretendFd) -> Result<(), Errno> {
+        let call = RecordedCall::UpdateSlot {
+            map: outer.number,
+            index,
+            value: map.number,
+        };
+        lock(&self.state).calls.push(call);
+        Ok(())
+    }
+
+    fn write(&self, map: &PretendFd, index: u32, value: &[u8]) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        let call = RecordedCall::Write {
+            map: map.number,
+            index,
+            size: value.len(),
+        };
+        state.calls.push(call);
+        state.maps.get_mut(&map.id).ok_or(Errno::EINVAL)?.value = value.to_vec();
+        Ok(())
+    }
+
+    fn read(&self, map: &PretendFd, _: u32) -> Result<Vec<u8>, Errno> {
+        Ok(lock(&self.state)
+            .maps
+            .get(&map.id)
+            .ok_or(Errno::EINVAL)?
+            .value
+            .clone())
+    }
+
+    fn freeze(&self, map: &PretendFd) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        state.calls.push(RecordedCall::Freeze { map: map.number });
+        state.maps.get_mut(&map.id).ok_or(Errno::EINVAL)?.frozen = true;
+        Ok(())
+    }
+
+    fn is_frozen(&self, map: &PretendFd) -> Result<Option<bool>, Errno> {
+        Ok(lock(&self.state).maps.get(&map.id).map(|map| map.frozen))
+    }
+
+    fn info(&self, map: &PretendFd) -> Result<MapInfo, Errno> {
+        Ok(lock(&self.state)
+            .maps
+            .get(&map.id)
+            .ok_or(Errno::EINVAL)?
+            .info
+            .clone())
+    }
+
+    fn pin(&self, map: &PretendFd, path: &Path) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        if state.pins.contains_key(path) {
+            return Err(Errno::EEXIST);
+        }
+        state.pins.insert(path.to_owned(), map.id);
+        state.calls.push(RecordedCall::Pin {
+            map: map.number,
+            path: path.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn open_pin(&self, path: &Path) -> Result<PretendFd, Errno> {
+        let mut state = lock(&self.state);
+        let id = *state.pins.get(path).ok_or(Errno::ENOENT)?;
+        Ok(self.open(&mut state, id))
+    }
+
+    fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {
+        let state = lock(&self.state);
+        if state.directories.contains(path) {
+            Ok(PathKind::Directory { bpffs: true })
+        } else if state.pins.contains_key(path) {
+            Ok(PathKind::Other)
+        } else {
+            Err(Errno::ENOENT)
+        }
+    }
+
+    fn canonical(&self, path: &Path) -> Result<PathBuf, Errno> {
+        Ok(path.to_owned())
+    }
+
+    fn make_dir(&self, path: &Path) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        if !state.directories.insert(path.to_owned()) {
+            return Err(Errno::EEXIST);
+        }
+        state.calls.push(RecordedCall::MakeDir {
+            path: path.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        if state.pins.keys().any(|pin| pin.parent() == Some(path)) {
+            return Err(Errno::ENOTEMPTY);
+        }
+        if !state.directories.remove(path) {
+            return Err(Errno::ENOENT);
+        }
+        state.calls.push(RecordedCall::RemoveDir {
+            path: path.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn unlink(&self, path: &Path) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        state.pins.remove(path).ok_or(Errno::ENOENT)?;
+        state.calls.push(RecordedCall::Unlink {
+            path: path.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn page_size(&self) -> u32 {
+        self.target.page_size
+    }
+
+    fn possible_cpus(&self) -> Result<u32, Errno> {
+        Ok(self.target.possible_cpus)
+    }
+
+    fn version(&self) -> Option<KernelVersion> {
+        None
+    }
+
+    fn kernel_structs(&self, _: &[&str]) -> Option<Vec<bool>> {
+        None
+    }
+
+    fn raise_memlock(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn reserve_fds(&self, _: u64) -> Result<(), Errno> {
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`].
+
+#![allow(unsafe_code)]
+
+mod bpf;
+mod system;
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use bpfplan_plan::rules::KernelVersion;
+use bpfplan_plan::{MapType, uapi};
+
+use crate::kernel::{BatchError, Errno, Kernel, MapAttributes, MapInfo, PathKind};
+
+/// The running kernel.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealKernel(());
+
+/// An open descriptor of the running kernel: owned, close-on-exec and above 2.
+#[derive(Debug)]
+pub struct Descriptor {
+    fd: OwnedFd,
+    /// What the kernel reads and writes depends on it; `None` for BTF.
+    shape: Option<Shape>,
+}
+
+/// How much the kernel copies from and to user space for one element of a map.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    map_type: MapType,
+    key_size: u32,
+    value_size: u32,
+}
+
+impl RealKernel {
+    /// The running kernel.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(())
+    }
+
+    /// `BPF_MAP_GET_FD_BY_ID`: opens a map by the kernel's id.
+    ///
+    /// # Errors
+    /// The kernel's: `ENOENT` if there is no such map.
+    pub fn open_id(&self, id: u32) -> Result<Descriptor, Errno> {
+        describe(bpf::map_by_id(id)?)
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Descriptor {
+    fn raw(&self) -> u32 {
+        self.fd.as_raw_fd().cast_unsigned()
+    }
+
+    /// Refuses maps whose slots are not 4 bytes for 4 bytes: the kernel would copy more than the
+    /// caller has.
+    fn outer(&self) -> Result<BorrowedFd<'_>, Errno> {
+        match self.shape {
+            Some(shape)
+                if shape.map_type.is_outer() && (shape.key_size, shape.value_size) == (4, 4) =>
+            {
+                Ok(self.as_fd())
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Refuses everything but plain arrays; gives the size of an element.
+    fn array(&self) -> Result<(BorrowedFd<'_>, usize), Errno> {
+        match self.shape {
+            Some(Shape {
+                map_type,
+                key_size: 4,
+                value_size,
+            }) if map_type.0 == uapi::BPF_MAP_TYPE_ARRAY => {
+                let size = usize::try_from(value_size).map_err(|_| Errno::EINVAL)?;
+                Ok((self.as_fd(), size))
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+}
+
+/// Gives a descriptor of unknown origin its shape.
+fn describe(fd: OwnedFd) -> Result<Descriptor, Errno> {
+    let info = bpf::map_info(fd.as_fd())?;
+    let shape = Shape {
+        map_type: info.map_type,
+        key_size: info.key_size,
+        value_size: info.value_size,
+    };
+    Ok(Descriptor {
+        fd,
+        shape: Some(shape),
+    })
+}
+
+fn c_path(path: &Path) -> Result<CString, Errno> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)
+}
+
+impl Kernel for RealKernel {
+    type Fd = Descriptor;
+
+    fn load_btf(&self, blob: &[u8], log: Option<&mut String>) -> Result<Descriptor, Errno> {
+        Ok(Descriptor {
+            fd: bpf::load_btf(blob, log)?,
+            shape: None,
+        })
+    }
+
+    fn create_map(&self, attributes: &MapAttributes<'_, Descriptor>) -> Result<Descriptor, Errno> {
+        let fd = bpf::create_map(attributes, |fd| fd.raw())?;
+        let shape = Shape {
+            map_type: attributes.map_type,
+            key_size: attributes.key_size,
+            value_size: attributes.value_size,
+        };
+        Ok(Descriptor {
+            fd,
+            shape: Some(shape),
+        })
+    }
+
+    fn update_batch(
+        &self,
+        outer: &Descriptor,
+        slots: &[(u32, &Descriptor)],
+    ) -> Result<(), BatchError> {
+        let outer = outer
+            .outer()
+            .map_err(|errno| BatchError { done: None, errno })?;
+        let keys: Vec<u32> = slots.iter().map(|(index, _)| *index).collect();
+        let values: Vec<u32> = slots.iter().map(|(_, map)| map.raw()).collect();
+        bpf::update_batch(outer, &keys, &values)
+    }
+
+    fn update_slot(&self, outer: &Descriptor, index: u32, map: &Descriptor) -> Result<(), Errno> {
+        bpf::update_elem(outer.outer()?, index, &map.raw().to_ne_bytes())
+    }
+
+    fn write(&self, map: &Descriptor, index: u32, value: &[u8]) -> Result<(), Errno> {
+        let (fd, size) = map.array()?;
+        if value.len() != size {
+            return Err(Errno::EINVAL);
+        }
+        bpf::update_elem(fd, index, value)
+    }
+
+    fn read(&self, map: &Descriptor, index: u32) -> Result<Vec<u8>, Errno> {
+        let (fd, size) = map.array()?;
+        bpf::lookup_elem(fd, index, size)
+    }
+
+    fn freeze(&self, map: &Descriptor) -> Result<(), Errno> {
+        bpf::freeze(map.as_fd())
+    }
+
+    fn is_frozen(&self, map: &Descriptor) -> Result<Option<bool>, Errno> {
+        system::is_frozen(map.as_fd())
+    }
+
+    fn info(&self, map: &Descriptor) -> Result<MapInfo, Errno> {
+        bpf::map_info(map.as_fd())
+    }
+
+    fn pin(&self, map: &Descriptor, path: &Path) -> Result<(), Errno> {
+        bpf::pin(map.as_fd(), &c_path(path)?)
+    }
+
+    fn open_pin(&self, path: &Path) -> Result<Descriptor, Errno> {
+        describe(bpf::open_pin(&c_path(path)?)?)
+    }
+
+    fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {
+        system::inspect(path)
+    }
+
+    fn canonical(&self, path: &Path) -> Result<PathBuf, Errno> {
+        system::canonical(path)
+    }
+
+    fn make_dir(&self, path: &Path) -> Result<(), Errno> {
+        system::make_dir(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> Result<(), Errno> {
+        system::remove_dir(path)
+    }
+
+    fn unlink(&self, path: &Path) -> Result<(), Errno> {
+        system::unlink(path)
+    }
+
+    fn overlaps(&self) -> bool {
+        true
+    }
+
+    fn page_size(&self) -> u32 {
+        u32::try_from(rustix::param::page_size()).unwrap_or(4096)
+    }
+
+    fn possible_cpus(&self) -> Result<u32, Errno> {
+        system::possible_cpus()
+    }
+
+    fn version(&self) -> Option<KernelVersion> {
+        KernelVersion::from_release(rustix::system::uname().release().to_str().ok()?)
+    }
+
+    fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {
+        bpf::kernel_structs(names)
+    }
+
+    fn raise_memlock(&self) -> Result<(), Errno> {
+        system::raise_memlock()
+    }
+
+    fn reserve_fds(&self, count: u64) -> Result<(), Errno> {
+        system::reserve_fds(count)
+    }
+}

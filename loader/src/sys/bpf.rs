@@ -1,0 +1,295 @@
+//! `bpf(2)`, through libbpf where its wrapper makes just the call that its name says.
+//!
+//! `bpf_map_create` and `bpf_btf_load` of libbpf do not: each first loads a program, to find out
+//! whether the kernel accounts memory by cgroup, and the former a second one, to find out whether
+//! it knows names. So those two calls are made here, with libbpf's `union bpf_attr` and the sizes
+//! that libbpf 1.7 passes. Kernels that know less of the union accept it as long as the rest of
+//! it is zero.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::mem::offset_of;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+use bpfplan_plan::{MapType, uapi};
+use libbpf_sys::{
+    bpf_attr, bpf_attr__bindgen_ty_1 as CreateAttr, bpf_attr__bindgen_ty_12 as BtfAttr,
+    bpf_map_info, bpf_obj_get_opts,
+};
+
+use crate::kernel::{BatchError, Errno, MapAttributes, MapInfo};
+
+/// Size of the verifier's log for BTF. Newer kernels keep its end if it is longer.
+const LOG_SIZE: u32 = 1 << 20;
+
+/// How often a call is made that answers `EAGAIN`: the kernel gives up when a signal is pending.
+const ATTEMPTS: u32 = 5;
+
+/// Bytes of the attribute that libbpf passes: through `excl_prog_hash_size`, 92.
+const CREATE_SIZE: usize = offset_of!(CreateAttr, excl_prog_hash_size) + size_of::<u32>();
+
+/// Through `btf_token_fd`, 40.
+const BTF_SIZE: usize = offset_of!(BtfAttr, btf_token_fd) + size_of::<i32>();
+
+fn last_errno() -> Errno {
+    Errno(
+        std::io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO),
+    )
+}
+
+/// libbpf's functions return the negative error number.
+fn check(result: c_int) -> Result<c_int, Errno> {
+    if result < 0 {
+        Err(Errno(result.saturating_neg()))
+    } else {
+        Ok(result)
+    }
+}
+
+/// Takes ownership of a descriptor that the kernel just made, and moves it above 2, so that a
+/// process without standard streams does not write its messages into a map.
+fn own(fd: c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: the callers hand over a descriptor that a successful bpf() call has just returned,
+    // so it is open and nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if fd.as_raw_fd() > libc::STDERR_FILENO {
+        return Ok(fd);
+    }
+    rustix::io::fcntl_dupfd_cloexec(&fd, libc::STDERR_FILENO + 1)
+        .map_err(|errno| Errno(errno.raw_os_error()))
+}
+
+/// Calls `bpf(2)` for a command that returns a descriptor.
+fn bpf_fd(command: u32, attr: &mut bpf_attr, size: usize) -> Result<OwnedFd, Errno> {
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        // SAFETY: `attr` is a whole `union bpf_attr`, of which the kernel reads and writes at
+        // most `size` bytes; both callers pass a size within it, and the pointers in it belong
+        // to buffers that they keep for the time of the call.
+        let result: c_long =
+            unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size) };
+        match c_int::try_from(result) {
+            Ok(fd) if fd >= 0 => return own(fd),
+            _ => {}
+        }
+        let errno = last_errno();
+        if errno.0 != libc::EAGAIN || attempts == 0 {
+            return Err(errno);
+        }
+    }
+}
+
+/// `bpf_attr` with nothing but zeros: the kernel refuses rubbish in fields that it does not use.
+fn zeroed_attr() -> bpf_attr {
+    // SAFETY: every field of the union is an integer, for which all bits zero is a value.
+    unsafe { std::mem::zeroed() }
+}
+
+/// The address of a buffer, as the kernel wants it.
+fn address<T>(pointer: *const T) -> u64 {
+    pointer.addr() as u64
+}
+
+pub(super) fn load_btf(blob: &[u8], log: Option<&mut String>) -> Result<OwnedFd, Errno> {
+    let mut attr = zeroed_attr();
+    let mut buffer = Vec::new();
+    let mut fields = BtfAttr {
+        btf: address(blob.as_ptr()),
+        btf_size: u32::try_from(blob.len()).map_err(|_| Errno(libc::E2BIG))?,
+        ..BtfAttr::default()
+    };
+    if log.is_some() {
+        buffer = vec![0u8; LOG_SIZE as usize];
+        fields.btf_log_buf = address(buffer.as_mut_ptr());
+        fields.btf_log_size = LOG_SIZE;
+        fields.btf_log_level = 1;
+    }
+    attr.__bindgen_anon_7 = fields;
+    let result = bpf_fd(uapi::BPF_BTF_LOAD, &mut attr, BTF_SIZE);
+    if let Some(log) = log {
+        let text = CStr::from_bytes_until_nul(&buffer).unwrap_or_default();
+        *log = text.to_string_lossy().into_owned();
+    }
+    result
+}
+
+pub(super) fn create_map<F>(
+    attributes: &MapAttributes<'_, F>,
+    raw: impl Fn(&F) -> u32,
+) -> Result<OwnedFd, Errno> {
+    let mut attr = zeroed_attr();
+    // With 0, the kernel would take standard input for the template of an outer map that has none.
+    let missing = if attributes.map_type.is_outer() {
+        u32::MAX
+    } else {
+        0
+    };
+    let mut fields = CreateAttr {
+        map_type: attributes.map_type.0,
+        key_size: attributes.key_size,
+        value_size: attributes.value_size,
+        max_entries: attributes.max_entries,
+        map_flags: attributes.map_flags,
+        inner_map_fd: attributes.inner.map_or(missing, &raw),
+        numa_node: attributes.numa_node,
+        map_extra: attributes.map_extra,
+        ..CreateAttr::default()
+    };
+    // The last byte stays 0.
+    let room = fields.map_name.len() - 1;
+    for (place, byte) in fields
+        .map_name
+        .iter_mut()
+        .take(room)
+        .zip(attributes.name.bytes())
+    {
+        *place = c_char::from_ne_bytes([byte]);
+    }
+    if let Some(btf) = &attributes.btf {
+        fields.btf_fd = raw(btf.fd);
+        fields.btf_key_type_id = btf.key_type_id;
+        fields.btf_value_type_id = btf.value_type_id;
+    }
+    attr.__bindgen_anon_1 = fields;
+    bpf_fd(uapi::BPF_MAP_CREATE, &mut attr, CREATE_SIZE)
+}
+
+/// `outer` must have keys and values of 4 bytes.
+pub(super) fn update_batch(
+    outer: BorrowedFd<'_>,
+    keys: &[u32],
+    values: &[u32],
+) -> Result<(), BatchError> {
+    let refused = |errno| BatchError { done: None, errno };
+    let wanted = u32::try_from(keys.len()).map_err(|_| refused(Errno(libc::E2BIG)))?;
+    if keys.len() != values.len() {
+        return Err(refused(Errno::EINVAL));
+    }
+    let mut count = wanted;
+    // SAFETY: the kernel reads `count` keys and values of 4 bytes each, which is what the slices
+    // hold (the caller made sure of the map's sizes), and writes one number to `count`.
+    let result = unsafe {
+        libbpf_sys::bpf_map_update_batch(
+            outer.as_raw_fd(),
+            keys.as_ptr().cast::<c_void>(),
+            values.as_ptr().cast::<c_void>(),
+            &raw mut count,
+            std::ptr::null(),
+        )
+    };
+    check(result).map(drop).map_err(|errno| BatchError {
+        // A call that is refused as a whole leaves the count as it was.
+        done: usize::try_from(count).ok().filter(|_| count < wanted),
+        errno,
+    })
+}
+
+/// The map must have keys of 4 bytes and values of `value.len()` bytes, and not be per CPU.
+pub(super) fn update_elem(map: BorrowedFd<'_>, key: u32, value: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one key and one value, whose sizes are the map's (the callers made
+    // sure of it).
+    let result = unsafe {
+        libbpf_sys::bpf_map_update_elem(
+            map.as_raw_fd(),
+            (&raw const key).cast::<c_void>(),
+            value.as_ptr().cast::<c_void>(),
+            0,
+        )
+    };
+    check(result).map(drop)
+}
+
+/// The map must have keys of 4 bytes and values of `size` bytes, and not be per CPU.
+pub(super) fn lookup_elem(map: BorrowedFd<'_>, key: u32, size: usize) -> Result<Vec<u8>, Errno> {
+    let mut value = Vec::new();
+    value
+        .try_reserve_exact(size)
+        .map_err(|_| Errno(libc::ENOMEM))?;
+    value.resize(size, 0u8);
+    // SAFETY: the kernel reads one key and writes one value of `size` bytes, which is the length
+    // of the buffer (the caller took the size from the map).
+    let result = unsafe {
+        libbpf_sys::bpf_map_lookup_elem(
+            map.as_raw_fd(),
+            (&raw const key).cast::<c_void>(),
+            value.as_mut_ptr().cast::<c_void>(),
+        )
+    };
+    check(result)?;
+    Ok(value)
+}
+
+pub(super) fn freeze(map: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the call takes nothing but a descriptor, which is open.
+    check(unsafe { libbpf_sys::bpf_map_freeze(map.as_raw_fd()) }).map(drop)
+}
+
+pub(super) fn map_info(map: BorrowedFd<'_>) -> Result<MapInfo, Errno> {
+    let mut info = bpf_map_info::default();
+    let mut length = u32::try_from(size_of::<bpf_map_info>()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and
+    // follows no pointer in it: all of it is zero.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(
+            map.as_raw_fd(),
+            (&raw mut info).cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    check(result)?;
+    Ok(MapInfo {
+        id: info.id,
+        map_type: MapType(info.type_),
+        key_size: info.key_size,
+        value_size: info.value_size,
+        max_entries: info.max_entries,
+    })
+}
+
+pub(super) fn map_by_id(id: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes nothing but a number.
+    own(check(unsafe { libbpf_sys::bpf_map_get_fd_by_id(id) })?)
+}
+
+pub(super) fn pin(map: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is a NUL-terminated string that outlives the call.
+    check(unsafe { libbpf_sys::bpf_obj_pin(map.as_raw_fd(), path.as_ptr()) }).map(drop)
+}
+
+/// Opens a pin for reading only. The kernel does that for maps; programs and links answer
+/// `EINVAL`, so that their ids are never taken for a map's.
+pub(super) fn open_pin(path: &CStr) -> Result<OwnedFd, Errno> {
+    let options = bpf_obj_get_opts {
+        sz: size_of::<bpf_obj_get_opts>() as u64,
+        file_flags: uapi::BPF_F_RDONLY,
+        path_fd: 0,
+    };
+    // SAFETY: `path` is a NUL-terminated string and `options` a whole structure that says its
+    // size; both outlive the call.
+    own(check(unsafe {
+        bpf_obj_get_opts(path.as_ptr(), &raw const options)
+    })?)
+}
+
+/// Looks structs up in the kernel's BTF. It is read once for all names: it has megabytes.
+pub(super) fn kernel_structs(names: &[&str]) -> Option<Vec<bool>> {
+    // SAFETY: the path is a NUL-terminated string; the answer is null or a BTF object of our own.
+    let btf = unsafe { libbpf_sys::btf__parse_raw(c"/sys/kernel/btf/vmlinux".as_ptr()) };
+    if btf.is_null() {
+        return None;
+    }
+    let has = |name: &&str| {
+        CString::new(*name).is_ok_and(|name| {
+            // SAFETY: `btf` is valid until it is freed below, `name` is NUL-terminated.
+            unsafe {
+                libbpf_sys::btf__find_by_name_kind(btf, name.as_ptr(), uapi::BTF_KIND_STRUCT) > 0
+            }
+        })
+    };
+    let found = names.iter().map(has).collect();
+    // SAFETY: `btf` was made above and is not used any more.
+    unsafe { libbpf_sys::btf__free(btf) };
+    Some(found)
+}

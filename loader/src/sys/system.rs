@@ -1,0 +1,129 @@
+//! What a load asks of the system besides `bpf(2)`. No `unsafe` here.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::kernel::{Errno, PathKind};
+
+/// `BPF_FS_MAGIC` of `<linux/magic.h>`.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+pub(super) fn inspect(path: &Path) -> Result<PathKind, Errno> {
+    let metadata = std::fs::symlink_metadata(path).map_err(|error| errno_of(&error))?;
+    if metadata.is_symlink() {
+        return Ok(PathKind::Symlink);
+    }
+    if !metadata.is_dir() {
+        return Ok(PathKind::Other);
+    }
+    let status = rustix::fs::statfs(path).map_err(|errno| Errno(errno.raw_os_error()))?;
+    // The field's type differs between machines; its value does not.
+    Ok(PathKind::Directory {
+        bpffs: u64::try_from(status.f_type) == Ok(BPF_FS_MAGIC),
+    })
+}
+
+pub(super) fn canonical(path: &Path) -> Result<PathBuf, Errno> {
+    std::fs::canonicalize(path).map_err(|error| errno_of(&error))
+}
+
+pub(super) fn make_dir(path: &Path) -> Result<(), Errno> {
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| errno_of(&error))
+}
+
+pub(super) fn remove_dir(path: &Path) -> Result<(), Errno> {
+    std::fs::remove_dir(path).map_err(|error| errno_of(&error))
+}
+
+pub(super) fn unlink(path: &Path) -> Result<(), Errno> {
+    std::fs::remove_file(path).map_err(|error| errno_of(&error))
+}
+
+/// `frozen` in the descriptor's `fdinfo`; kernels without freezing do not print it.
+pub(super) fn is_frozen(map: BorrowedFd<'_>) -> Result<Option<bool>, Errno> {
+    let path = format!("/proc/self/fdinfo/{}", map.as_raw_fd());
+    let text = std::fs::read_to_string(path).map_err(|error| errno_of(&error))?;
+    let value = text.lines().find_map(|line| line.strip_prefix("frozen:"));
+    Ok(value.map(|value| value.trim() != "0"))
+}
+
+pub(super) fn possible_cpus() -> Result<u32, Errno> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible")
+        .map_err(|error| errno_of(&error))?;
+    count_cpus(&text).ok_or(Errno::EINVAL)
+}
+
+/// Counts the CPUs of a list such as `0-3,8`.
+fn count_cpus(list: &str) -> Option<u32> {
+    let mut count = 0u32;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        count = count.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
+    }
+    Some(count)
+}
+
+/// Without limit if the process may do that, else as far as it may.
+pub(super) fn raise_memlock() -> Result<(), Errno> {
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let maximum = getrlimit(Resource::Memlock).maximum;
+    setrlimit(Resource::Memlock, unlimited)
+        .or_else(|_| {
+            setrlimit(
+                Resource::Memlock,
+                Rlimit {
+                    current: maximum,
+                    maximum,
+                },
+            )
+        })
+        .map_err(|errno| Errno(errno.raw_os_error()))
+}
+
+pub(super) fn reserve_fds(count: u64) -> Result<(), Errno> {
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    let needed = count.saturating_add(u64::try_from(open).unwrap_or(u64::MAX));
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return Ok(());
+    }
+    let maximum = limit.maximum.map(|maximum| maximum.max(needed));
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(needed),
+            maximum,
+        },
+    )
+    .map_err(|errno| Errno(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count_cpus;
+
+    #[test]
+    fn counts_cpus_of_lists() {
+        assert_eq!(count_cpus("0\n"), Some(1));
+        assert_eq!(count_cpus("0-3\n"), Some(4));
+        assert_eq!(count_cpus("0-3,8,10-11"), Some(7));
+        for bad in ["", "x", "3-0", "0-", "0-4294967295,0"] {
+            assert_eq!(count_cpus(bad), None, "{bad:?}");
+        }
+    }
+}

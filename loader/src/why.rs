@@ -1,0 +1,46 @@
+//! Diagnostics of calls that the kernel refused.
+
+use bpfplan_plan::rules::{Call, explain};
+use bpfplan_plan::{Code, Diagnostic, Map, Plan, Source};
+
+use crate::kernel::{Errno, Kernel};
+
+/// A call that failed: what was being done, for which map, and what the kernel answered.
+#[derive(Debug)]
+pub(crate) struct Refusal<'a, I> {
+    pub(crate) code: Code,
+    /// What was being done: `creating it`.
+    pub(crate) step: String,
+    pub(crate) call: Call,
+    pub(crate) errno: Errno,
+    /// The map of the call.
+    pub(crate) map: &'a Map<I>,
+    /// The map's declaration, or the one around it.
+    pub(crate) source: Option<&'a Source>,
+}
+
+impl<I> Refusal<'_, I> {
+    /// The diagnostic, with all that is known about the reasons.
+    pub(crate) fn explain<K: Kernel>(&self, kernel: &K, plan: &Plan) -> Diagnostic {
+        let message = format!("{} failed: {}", self.step, self.errno);
+        let mut diagnostic = Diagnostic::error(self.code, message)
+            .map(&self.map.name)
+            .at(self.source, "declared here");
+        diagnostic.notes = reasons(kernel, self.call, self.errno, Some(self.map), plan);
+        if self.errno.0 == libc::EMFILE {
+            diagnostic.help = Some("allow more descriptors with `ulimit -n`".to_owned());
+        }
+        diagnostic
+    }
+}
+
+/// Why the kernel may have answered so, most likely first.
+pub(crate) fn reasons<K: Kernel, I>(
+    kernel: &K,
+    call: Call,
+    errno: Errno,
+    map: Option<&Map<I>>,
+    plan: &Plan,
+) -> Vec<String> {
+    explain(call, errno.0, map, &plan.types, kernel.version())
+}

@@ -1,0 +1,147 @@
+//! Compares the calls of a load with libbpf's for the same object.
+
+use std::collections::BTreeSet;
+
+use libtest_mimic::Failed;
+
+use crate::recorder::{Call, CreateAttr};
+
+/// libbpf's probes create maps as well; these are their names (`features.c` in libbpf).
+const PROBES: [&str; 4] = ["libbpf_mmap", "libbpf_global", "libbpf_det_bind", "arr"];
+
+/// The maps created, in order.
+///
+/// Permitted differences: probes are left out; a create that failed and was repeated without BTF
+/// counts once, as it succeeded.
+pub(crate) fn creates(calls: &[Call]) -> Vec<CreateAttr> {
+    let attrs: Vec<_> = calls
+        .iter()
+        .filter_map(|call| match call {
+            Call::MapCreate { attr, errno } => Some((attr, *errno)),
+            _ => None,
+        })
+        .filter(|(attr, _)| !PROBES.contains(&attr.name.as_str()))
+        .collect();
+    let repeated_without_btf = |index: usize| {
+        attrs.get(index + 1).is_some_and(|(next, _)| {
+            let (attr, errno) = attrs[index];
+            let bare = CreateAttr {
+                has_key_type: false,
+                has_value_type: false,
+                ..attr.clone()
+            };
+            errno.is_some() && bare == **next
+        })
+    };
+    (0..attrs.len())
+        .filter(|index| !repeated_without_btf(*index))
+        .map(|index| attrs[index].0.clone())
+        .collect()
+}
+
+/// The slots written, by outer map and key. Permitted difference: the order, and batches.
+pub(crate) fn slots(calls: &[Call]) -> BTreeSet<(String, u32, String)> {
+    calls
+        .iter()
+        .filter_map(|call| match call {
+            Call::Slot {
+                outer, key, inner, ..
+            } => Some((outer.clone(), *key, inner.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Whether the kernel refused BTF: that of libbpf's whole object, or our small one.
+///
+/// libbpf's probes of this kernel's BTF features all succeed.
+pub(crate) fn btf_was_refused(calls: &[Call]) -> bool {
+    calls.iter().any(|call| {
+        matches!(
+            call,
+            Call::Other {
+                command: libbpf_sys::BPF_BTF_LOAD,
+                failed: true
+            }
+        )
+    })
+}
+
+pub(crate) fn compare(ours: &[Call], theirs: &[Call]) -> Result<(), Failed> {
+    if btf_was_refused(ours) && !btf_was_refused(theirs) {
+        return Err("the kernel refuses our BTF and takes libbpf's".into());
+    }
+    let (mut our_creates, their_creates) = (creates(ours), creates(theirs));
+    if btf_was_refused(theirs) {
+        // Permitted difference: the small BTF lacks the type that the kernel refused.
+        for attr in &mut our_creates {
+            (attr.has_key_type, attr.has_value_type) = (false, false);
+        }
+    }
+    if our_creates != their_creates {
+        return Err(format!(
+            "creates differ\nours:   {our_creates:#?}\ntheirs: {their_creates:#?}"
+        )
+        .into());
+    }
+    if slots(ours) != slots(theirs) {
+        return Err(format!("slots: {:#?} against {:#?}", slots(ours), slots(theirs)).into());
+    }
+    only_what_is_needed(ours)
+}
+
+/// Our own sequence: no probe, no second create, one batch an outer map, slots after all creates.
+fn only_what_is_needed(ours: &[Call]) -> Result<(), Failed> {
+    let mut others = Vec::new();
+    let refused = btf_was_refused(ours);
+    for call in ours {
+        match call {
+            Call::Other { command, failed } => others.push((*command, *failed)),
+            Call::MapCreate {
+                attr,
+                errno: Some(errno),
+            } => {
+                return Err(
+                    format!("a create that could be foreseen failed ({errno}): {attr:?}").into(),
+                );
+            }
+            _ => {}
+        }
+    }
+    let allowed = [libbpf_sys::BPF_BTF_LOAD, libbpf_sys::BPF_OBJ_GET_INFO_BY_FD];
+    let unexpected = |(command, failed): &&(u32, bool)| {
+        !allowed.contains(command) || *failed && *command != libbpf_sys::BPF_BTF_LOAD
+    };
+    if let Some((command, failed)) = others.iter().find(unexpected) {
+        return Err(
+            format!("a call that no step needs: command {command}, failed {failed}").into(),
+        );
+    }
+    let loads = others
+        .iter()
+        .filter(|(command, _)| *command == libbpf_sys::BPF_BTF_LOAD);
+    // As with libbpf, a second time for the kernel's log.
+    if loads.count() > if refused { 2 } else { 1 } {
+        return Err("BTF was loaded more often than needed".into());
+    }
+    let first_slot = ours
+        .iter()
+        .position(|call| matches!(call, Call::Slot { .. }));
+    let last_create = ours
+        .iter()
+        .rposition(|call| matches!(call, Call::MapCreate { .. }));
+    if let (Some(slot), Some(create)) = (first_slot, last_create)
+        && slot < create
+    {
+        return Err("a slot was filled before all maps existed".into());
+    }
+    if ours
+        .iter()
+        .any(|call| matches!(call, Call::Slot { batch: false, .. }))
+    {
+        return Err(
+            "this kernel has batches for outer maps, and slots were filled one by one".into(),
+        );
+    }
+    Ok(())
+}

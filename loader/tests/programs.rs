@@ -1,0 +1,88 @@
+//! Programs, loaded by libbpf over maps that bpfplan created: creating a map proves nothing about
+//! the BTF that came with it, because the kernel looks at much of it only when a program uses the
+//! map.
+
+mod support;
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use bpfplan_compiler::compile;
+use bpfplan_loader::{LoadOptions, RealKernel, load};
+use bpfplan_plan::{Endianness, Pinning, SlotTarget};
+use libtest_mimic::{Failed, Trial};
+use support::fixtures::{self, Expectation, Fixture};
+use support::libbpf::Object;
+
+fn main() {
+    let mut trials = Vec::new();
+    for fixture in fixtures::all() {
+        if fixture.expectation == Expectation::Loads && wants_a_trial(&fixture) {
+            let name = format!("programs_accept_our_maps::{}", fixture.name);
+            trials.push(Trial::test(name, move || {
+                programs_accept_our_maps(&fixture)
+            }));
+        }
+    }
+    assert!(
+        trials.len() >= 10,
+        "only {} fixtures have programs",
+        trials.len()
+    );
+    support::privilege::run(trials)
+}
+
+/// Little-endian fixtures with programs, all of whose maps this version creates.
+fn wants_a_trial(fixture: &Fixture) -> bool {
+    let Ok(compiled) = compile(&fixture.bytes(), &fixture.file_name(), &Default::default()) else {
+        return false;
+    };
+    let plan = compiled.plan;
+    let loadable = plan.object.endianness == Endianness::NATIVE
+        && plan.not_planned.is_empty()
+        && plan.maps.iter().all(|map| {
+            map.pinning == Pinning::None
+                && map
+                    .slots
+                    .iter()
+                    .all(|slot| matches!(slot.target, SlotTarget::Map(_)))
+        });
+    loadable
+        && !plan.maps.is_empty()
+        && Object::open(&fixture.object).is_ok_and(|o| o.programs() > 0)
+}
+
+fn programs_accept_our_maps(fixture: &Fixture) -> Result<(), Failed> {
+    let compiled = compile(&fixture.bytes(), &fixture.file_name(), &Default::default())
+        .map_err(|problems| format!("{problems:#?}"))?;
+    let options = LoadOptions {
+        hold: true,
+        ..LoadOptions::default()
+    };
+    let loaded = load(&compiled.plan, &RealKernel::new(), &options).map_err(|e| e.to_string())?;
+
+    let alone = Object::open(&fixture.object).map_err(|errno| format!("open: errno {errno}"))?;
+    alone
+        .load()
+        .map_err(|errno| format!("libbpf alone refuses the programs: errno {errno}"))?;
+
+    let object = Object::open(&fixture.object).map_err(|errno| format!("open: errno {errno}"))?;
+    for map in object.maps() {
+        let name = map.name();
+        let ours = loaded
+            .map(&name)
+            .ok_or(format!("bpfplan made no map '{name}'"))?;
+        map.reuse(ours.fd.as_fd().as_raw_fd());
+    }
+    let warned = loaded
+        .diagnostics
+        .iter()
+        .any(|d| d.code == bpfplan_loader::codes::PROGRAM_BTF);
+    match (object.load(), warned) {
+        (Ok(()), false) => Ok(()),
+        // Graph roots and local kptrs: the kernel wants the programs' own BTF object, and the
+        // load has said so.
+        (Err(_), true) => Ok(()),
+        (Err(errno), false) => Err(format!("programs refuse our maps: errno {errno}").into()),
+        (Ok(()), true) => Err("bpfplan warned that no program can use the maps; one does".into()),
+    }
+}

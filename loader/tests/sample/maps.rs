@@ -1,0 +1,95 @@
+//! What maps the running kernel has, asked without the loader.
+
+#![allow(dead_code)] // every test uses some of it
+
+use std::ffi::{CStr, c_void};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use libbpf_sys::bpf_map_info;
+
+/// How long the kernel may take to free a map: it waits for RCU grace periods.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Opens a map by id.
+pub(crate) fn open(id: u32) -> Option<OwnedFd> {
+    // SAFETY: the call takes nothing but a number; what it returns is a descriptor of our own.
+    unsafe {
+        let fd = libbpf_sys::bpf_map_get_fd_by_id(id);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// `BPF_OBJ_GET_INFO_BY_FD`.
+pub(crate) fn info(map: &impl AsFd) -> bpf_map_info {
+    let mut info = bpf_map_info::default();
+    let mut size = size_of::<bpf_map_info>() as u32;
+    // SAFETY: `info` is as large as `size` says and has no pointers set.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(
+            map.as_fd().as_raw_fd(),
+            (&raw mut info).cast::<c_void>(),
+            &raw mut size,
+        )
+    };
+    assert_eq!(result, 0, "the kernel describes a map that is open");
+    info
+}
+
+/// The name in a map's description.
+pub(crate) fn name(info: &bpf_map_info) -> String {
+    // SAFETY: the kernel ends the name with a NUL byte within the array.
+    unsafe { CStr::from_ptr(info.name.as_ptr()) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// What is in a slot of an outer map: the id of a map, or `None`. Keys are 4 bytes long.
+pub(crate) fn slot(outer: &impl AsFd, index: u32) -> Option<u32> {
+    let mut id = 0u32;
+    // SAFETY: the outer map's keys and values are 4 bytes long.
+    let result = unsafe {
+        libbpf_sys::bpf_map_lookup_elem(
+            outer.as_fd().as_raw_fd(),
+            (&raw const index).cast::<c_void>(),
+            (&raw mut id).cast::<c_void>(),
+        )
+    };
+    (result == 0).then_some(id)
+}
+
+/// Waits until no map of that name's beginning is left; gives the ones that stay.
+pub(crate) fn left_over(prefix: &str) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        let left = named(prefix);
+        if left.is_empty() || start.elapsed() > PATIENCE {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// All maps whose name begins so.
+fn named(prefix: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut id = 0u32;
+    loop {
+        // SAFETY: the call takes a number and writes one.
+        if unsafe { libbpf_sys::bpf_map_get_next_id(id, &raw mut id) } != 0 {
+            return found;
+        }
+        let Some(map) = open(id) else { continue };
+        let name = name(&info(&map));
+        if name.starts_with(prefix) {
+            found.push(format!("{id} {name}"));
+        }
+    }
+}
+
+/// Number of descriptors that this process has open.
+pub(crate) fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd")
+        .expect("/proc is mounted")
+        .count()
+}

@@ -1,0 +1,219 @@
+//! Plans made by hand, so that the loader is tested without a compiler.
+
+#![allow(dead_code)] // every test uses some of it
+
+pub(crate) mod maps;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bpfplan_plan::types::{Composite, IntEncoding, Member};
+use bpfplan_plan::{
+    BtfIds, Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Slot, SlotTarget, Source,
+    Template, Type, TypeId, btf, format, uapi,
+};
+
+/// `unsigned int`.
+pub(crate) const U32: TypeId = TypeId(1);
+/// `struct pair { unsigned int a, b; }`.
+pub(crate) const PAIR: TypeId = TypeId(2);
+
+/// A map without slots; its type ids go to the kernel.
+pub(crate) fn map<I>(name: &str, map_type: u32, sizes: [u32; 2], max_entries: u32) -> Map<I> {
+    let ids = (sizes == [4, 8]).then_some((U32, PAIR));
+    Map {
+        name: name.to_owned(),
+        map_type: MapType(map_type),
+        key_size: sizes[0],
+        value_size: sizes[1],
+        max_entries: MaxEntries::Count(max_entries),
+        map_flags: 0,
+        map_extra: 0,
+        numa_node: 0,
+        pinning: Pinning::None,
+        key_type: ids.map(|ids| ids.0),
+        value_type: ids.map(|ids| ids.1),
+        btf: ids.map(|ids| BtfIds {
+            key_type_id: ids.0.0,
+            value_type_id: ids.1.0,
+        }),
+        inner: None,
+        slots: Vec::new(),
+        data: None,
+        source: Some(Source {
+            file: "sample.bpf.c".to_owned(),
+            line: 7,
+        }),
+    }
+}
+
+/// An outer map with slots.
+pub(crate) fn outer(
+    name: &str,
+    map_type: u32,
+    max_entries: u32,
+    template: Template,
+    slots: &[(u32, &str)],
+) -> Map {
+    let slots = slots.iter().map(|(index, target)| Slot {
+        index: *index,
+        target: SlotTarget::Map((*target).to_owned()),
+    });
+    let mut template = template;
+    template.name = format!("{name}.inner");
+    template.source = None;
+    Map {
+        inner: Some(template),
+        slots: slots.collect(),
+        ..map(name, map_type, [4, 4], max_entries)
+    }
+}
+
+/// A plan with these maps, with BTF if one of them wants it.
+pub(crate) fn plan(maps: Vec<Map>) -> Plan {
+    let wants_btf = maps.iter().any(|map| {
+        map.btf.is_some() || map.inner.as_ref().is_some_and(|inner| inner.btf.is_some())
+    });
+    let types = if wants_btf { types() } else { Vec::new() };
+    let btf = if wants_btf {
+        btf::encode(&types, Endianness::NATIVE).expect("the sample types encode")
+    } else {
+        Vec::new()
+    };
+    Plan {
+        version: format::VERSION,
+        object: Object {
+            name: "sample.bpf.o".to_owned(),
+            sha256: None,
+            endianness: Endianness::NATIVE,
+        },
+        maps,
+        not_planned: Vec::new(),
+        kernel_types: types.len().try_into().expect("few types"),
+        types,
+        btf,
+    }
+}
+
+fn types() -> Vec<Type> {
+    let member = |name: &str, bit_offset| Member {
+        name: Some(name.to_owned()),
+        ty: U32,
+        bit_offset,
+        bitfield_size: None,
+    };
+    vec![
+        Type::Int {
+            name: "unsigned int".to_owned(),
+            size: 4,
+            bits: 32,
+            bit_offset: 0,
+            encoding: IntEncoding::Unsigned,
+        },
+        Type::Struct(Composite {
+            name: Some("pair".to_owned()),
+            size: 8,
+            members: vec![member("a", 0), member("b", 32)],
+        }),
+    ]
+}
+
+/// Replaces the types of a plan and encodes them anew.
+pub(crate) fn with_types(mut plan: Plan, types: Vec<Type>) -> Plan {
+    plan.btf = btf::encode(&types, Endianness::NATIVE).expect("the types encode");
+    plan.kernel_types = types.len().try_into().expect("few types");
+    plan.types = types;
+    plan
+}
+
+/// Two inner arrays with BTF, an outer array with slots 0 and 2 of 4, declared before the second.
+pub(crate) fn array_of_maps() -> Plan {
+    let inner = |name: &str| map(name, uapi::BPF_MAP_TYPE_ARRAY, [4, 8], 16);
+    let template = map("", uapi::BPF_MAP_TYPE_ARRAY, [4, 8], 16);
+    plan(vec![
+        inner("lut_0"),
+        outer(
+            "luts",
+            uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS,
+            4,
+            template,
+            &[(0, "lut_0"), (2, "lut_1")],
+        ),
+        inner("lut_1"),
+    ])
+}
+
+/// A hash of maps, ring buffers, and a map sized by the machine.
+pub(crate) fn mixed() -> Plan {
+    let inner = |name: &str| map(name, uapi::BPF_MAP_TYPE_HASH, [4, 4], 8);
+    let mut events = map("events", uapi::BPF_MAP_TYPE_PERF_EVENT_ARRAY, [4, 4], 0);
+    events.max_entries = MaxEntries::PossibleCpus;
+    let template = map("", uapi::BPF_MAP_TYPE_HASH, [4, 4], 8);
+    plan(vec![
+        inner("in_a"),
+        inner("in_b"),
+        outer(
+            "by_key",
+            uapi::BPF_MAP_TYPE_HASH_OF_MAPS,
+            8,
+            template,
+            &[(1, "in_a"), (5, "in_b"), (6, "in_a")],
+        ),
+        map("ring", uapi::BPF_MAP_TYPE_RINGBUF, [0, 0], 4096),
+        events,
+    ])
+}
+
+/// Two outer maps with many slots.
+pub(crate) fn many_slots() -> Plan {
+    let names: Vec<String> = (0..64).map(|index| format!("in_{index}")).collect();
+    let mut maps: Vec<Map> = names
+        .iter()
+        .map(|name| map(name, uapi::BPF_MAP_TYPE_ARRAY, [4, 4], 1))
+        .collect();
+    let slots: Vec<(u32, &str)> = (0..)
+        .zip(&names)
+        .map(|(index, name)| (index, name.as_str()))
+        .collect();
+    for name in ["left", "right"] {
+        let template = map("", uapi::BPF_MAP_TYPE_ARRAY, [4, 4], 1);
+        maps.push(outer(
+            name,
+            uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS,
+            64,
+            template,
+            &slots,
+        ));
+    }
+    plan(maps)
+}
+
+/// The samples with their names.
+pub(crate) fn all() -> [(&'static str, Plan); 3] {
+    [
+        ("array_of_maps", array_of_maps()),
+        ("mixed", mixed()),
+        ("many_slots", many_slots()),
+    ]
+}
+
+/// A pin directory that nothing else uses, removed with all that is in it when dropped.
+#[derive(Debug)]
+pub(crate) struct PinDir(pub(crate) PathBuf);
+
+impl PinDir {
+    /// A path in the bpffs; nothing is there yet.
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("bpfplan-test-{}-{number}", std::process::id());
+        Self(PathBuf::from("/sys/fs/bpf").join(name))
+    }
+}
+
+impl Drop for PinDir {
+    fn drop(&mut self) {
+        // Nothing is there unless a test has failed.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,170 @@
+//! The real libbpf, as far as the tests ask it.
+
+use std::ffi::{CStr, CString};
+use std::path::Path;
+use std::ptr::{null, null_mut};
+
+use libbpf_sys as sys;
+
+/// An object that libbpf has opened. Maps live as long as this does.
+pub struct Object(*mut sys::bpf_object);
+
+/// What libbpf's getters say of a map before it is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    pub name: String,
+    pub map_type: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub map_flags: u32,
+    pub map_extra: u64,
+    pub numa_node: u32,
+    pub pinned_by_name: bool,
+    pub has_key_type: bool,
+    pub has_value_type: bool,
+    pub inner: Option<Box<Declared>>,
+}
+
+impl Object {
+    /// Opens an object file.
+    ///
+    /// # Errors
+    /// The errno, positive.
+    pub fn open(path: &Path) -> Result<Self, i32> {
+        let path = CString::new(path.to_str().expect("UTF-8 path")).expect("no NUL");
+        // SAFETY: path is NUL-terminated, no options are passed; libbpf's log is switched off.
+        let object = unsafe {
+            sys::libbpf_set_print(None);
+            sys::bpf_object__open_file(path.as_ptr(), null())
+        };
+        if object.is_null() {
+            return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+        }
+        Ok(Self(object))
+    }
+
+    /// The maps that come from `.maps`, in libbpf's order.
+    pub fn maps(&self) -> Vec<Map<'_>> {
+        let mut maps = Vec::new();
+        let mut map = null_mut();
+        loop {
+            // SAFETY: the object is open and `map` is null or one of its maps.
+            map = unsafe { sys::bpf_object__next_map(self.0, map) };
+            if map.is_null() {
+                return maps;
+            }
+            maps.push(Map { map, _object: self });
+        }
+    }
+
+    /// Leaves all programs out of the load.
+    pub fn without_programs(&self) {
+        self.each_program(|program| {
+            // SAFETY: the program belongs to the open object.
+            assert_eq!(0, unsafe { sys::bpf_program__set_autoload(program, false) });
+        });
+    }
+
+    pub fn programs(&self) -> usize {
+        let mut count = 0;
+        self.each_program(|_| count += 1);
+        count
+    }
+
+    fn each_program(&self, mut with: impl FnMut(*mut sys::bpf_program)) {
+        let mut program = null_mut();
+        loop {
+            // SAFETY: the object is open and `program` is null or one of its programs.
+            program = unsafe { sys::bpf_object__next_program(self.0, program) };
+            if program.is_null() {
+                return;
+            }
+            with(program);
+        }
+    }
+
+    /// Loads the object.
+    ///
+    /// # Errors
+    /// The errno, positive.
+    pub fn load(&self) -> Result<(), i32> {
+        // SAFETY: the object is open.
+        match unsafe { sys::bpf_object__load(self.0) } {
+            0 => Ok(()),
+            error => Err(-error),
+        }
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: the object was opened by us and is closed once.
+        unsafe { sys::bpf_object__close(self.0) }
+    }
+}
+
+/// A map of an open object.
+pub struct Map<'a> {
+    map: *mut sys::bpf_map,
+    _object: &'a Object,
+}
+
+impl Map<'_> {
+    pub fn name(&self) -> String {
+        // SAFETY: libbpf's name is NUL-terminated and lives as long as the object.
+        unsafe { CStr::from_ptr(sys::bpf_map__name(self.map)) }
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    pub fn is_internal(&self) -> bool {
+        // SAFETY: the map belongs to an open object.
+        unsafe { sys::bpf_map__is_internal(self.map) }
+    }
+
+    pub fn fd(&self) -> i32 {
+        // SAFETY: the map belongs to an open object.
+        unsafe { sys::bpf_map__fd(self.map) }
+    }
+
+    /// Takes the pin path away, so that a load pins nothing.
+    pub fn clear_pin_path(&self) {
+        // SAFETY: a null path clears.
+        assert_eq!(0, unsafe { sys::bpf_map__set_pin_path(self.map, null()) });
+    }
+
+    /// Uses a map that exists already.
+    pub fn reuse(&self, fd: i32) {
+        // SAFETY: the descriptor is duplicated by libbpf.
+        let result = unsafe { sys::bpf_map__reuse_fd(self.map, fd) };
+        assert_eq!(0, result, "reuse {}", self.name());
+    }
+
+    pub fn declared(&self) -> Declared {
+        declared(self.map)
+    }
+}
+
+fn declared(map: *mut sys::bpf_map) -> Declared {
+    // SAFETY: the map, and an inner template, belong to an open object that is not loaded yet.
+    unsafe {
+        let inner = sys::bpf_map__inner_map(map);
+        Declared {
+            name: CStr::from_ptr(sys::bpf_map__name(map))
+                .to_string_lossy()
+                .into_owned(),
+            map_type: sys::bpf_map__type(map),
+            key_size: sys::bpf_map__key_size(map),
+            value_size: sys::bpf_map__value_size(map),
+            max_entries: sys::bpf_map__max_entries(map),
+            map_flags: sys::bpf_map__map_flags(map),
+            map_extra: sys::bpf_map__map_extra(map),
+            numa_node: sys::bpf_map__numa_node(map),
+            pinned_by_name: !sys::bpf_map__pin_path(map).is_null(),
+            has_key_type: sys::bpf_map__btf_key_type_id(map) != 0,
+            has_value_type: sys::bpf_map__btf_value_type_id(map) != 0,
+            inner: (!inner.is_null()).then(|| Box::new(declared(inner))),
+        }
+    }
+}
