@@ -1,0 +1,188 @@
+//! Makes the plan's maps out of declarations and slots.
+
+use bpfplan_plan::btf::{EncodeError, encode};
+use bpfplan_plan::model::{Map, NoTemplate};
+use bpfplan_plan::types::{Type, TypeId};
+use bpfplan_plan::{
+    BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Slot, Template, rules, uapi,
+};
+
+use crate::btf::view::View;
+use crate::codes;
+use crate::declaration::Declaration;
+use crate::definition::Definition;
+use crate::problems::Problems;
+use crate::types::{Selection, Tags};
+
+/// Page size for which the plan rounds ring buffers; the loader rounds for its own.
+const PAGE_SIZE: u32 = 4096;
+
+/// The maps with their types and the kernel's BTF.
+#[derive(Debug, Default)]
+pub(crate) struct Maps {
+    pub(crate) maps: Vec<Map>,
+    pub(crate) types: Vec<Type>,
+    pub(crate) kernel_types: u32,
+    pub(crate) btf: Vec<u8>,
+}
+
+/// Puts the maps together, in the order of the declarations.
+pub(crate) fn assemble(
+    view: &View,
+    tags: &Tags,
+    declarations: &[Declaration],
+    slots: Vec<Vec<Slot>>,
+    endianness: Endianness,
+    problems: &mut Problems,
+) -> Maps {
+    let mut maps: Vec<Map> = declarations
+        .iter()
+        .zip(slots)
+        .map(|(declaration, slots)| outer(declaration, slots))
+        .collect();
+    decide_btf(view, tags, &mut maps, problems);
+
+    let mut selection = Selection::new(view, tags);
+    for map in &mut maps {
+        renumber(map, &mut selection, true);
+        if let Some(inner) = &mut map.inner {
+            renumber(inner, &mut selection, true);
+        }
+    }
+    let kernel_types = selection.len();
+    for map in &mut maps {
+        renumber(map, &mut selection, false);
+        if let Some(inner) = &mut map.inner {
+            renumber(inner, &mut selection, false);
+        }
+    }
+    let types = selection.finish();
+    let count = usize::try_from(kernel_types).unwrap_or(usize::MAX);
+    let btf = match types.get(..count) {
+        Some(kernel) if !kernel.is_empty() => encode(kernel, endianness),
+        _ => Ok(Vec::new()),
+    };
+    let btf = btf.unwrap_or_else(|error: EncodeError| {
+        let message = format!("the maps' types do not fit into the kernel's BTF: {error}");
+        problems.add(Diagnostic::error(codes::BTF_TOO_LARGE, message));
+        Vec::new()
+    });
+    Maps {
+        maps,
+        types,
+        kernel_types,
+        btf,
+    }
+}
+
+fn outer(declaration: &Declaration, slots: Vec<Slot>) -> Map {
+    let definition = &declaration.definition;
+    let inner = definition.inner.as_deref().map(|inner| {
+        let name = format!("{}.inner", declaration.name);
+        map::<NoTemplate>(name, inner, None)
+    });
+    let mut map = map::<Template>(declaration.name.clone(), definition, inner);
+    map.slots = slots;
+    map.source = declaration.source.clone();
+    map
+}
+
+/// `fill_map_from_def` of libbpf; type ids are the view's until they are renumbered.
+fn map<I>(name: String, definition: &Definition, inner: Option<I>) -> Map<I> {
+    let map_type = MapType(definition.map_type);
+    let max_entries = match definition.max_entries {
+        0 if map_type.0 == uapi::BPF_MAP_TYPE_PERF_EVENT_ARRAY => MaxEntries::PossibleCpus,
+        bytes if map_type.is_ring_buffer() => {
+            MaxEntries::Count(rules::ring_buffer_size(bytes, PAGE_SIZE))
+        }
+        count => MaxEntries::Count(count),
+    };
+    Map {
+        name,
+        map_type,
+        key_size: definition.key_size,
+        value_size: definition.value_size,
+        max_entries,
+        map_flags: definition.map_flags,
+        map_extra: definition.map_extra,
+        numa_node: definition.numa_node,
+        pinning: definition.pinning(),
+        key_type: definition.key,
+        value_type: definition.value,
+        btf: None,
+        inner,
+        slots: Vec::new(),
+        data: None,
+        source: None,
+    }
+}
+
+/// Decides for each map whether the kernel gets its types, and warns where it does not take them.
+fn decide_btf(view: &View, tags: &Tags, maps: &mut [Map], problems: &mut Problems) {
+    // The rules look at types by their ids in one list, so there is a first numbering of all.
+    let mut selection = Selection::new(view, tags);
+    let mut numbered: Vec<Map> = maps.to_vec();
+    for map in &mut numbered {
+        number(map, &mut selection);
+        if let Some(inner) = &mut map.inner {
+            number(inner, &mut selection);
+        }
+    }
+    let types = selection.finish();
+    for (map, numbered) in maps.iter_mut().zip(&numbered) {
+        decide(map, numbered, &types, problems, None);
+        if let (Some(inner), Some(numbered)) = (&mut map.inner, &numbered.inner) {
+            decide(inner, numbered, &types, problems, Some(&map.name));
+        }
+    }
+}
+
+fn number<I>(map: &mut Map<I>, selection: &mut Selection<'_>) {
+    map.key_type = map.key_type.map(|id| selection.add(id));
+    map.value_type = map.value_type.map(|id| selection.add(id));
+}
+
+fn decide<I>(
+    map: &mut Map<I>,
+    numbered: &Map<I>,
+    types: &[Type],
+    problems: &mut Problems,
+    outer: Option<&str>,
+) {
+    let untyped = map.key_type.is_none() && map.value_type.is_none();
+    if untyped || !rules::wants_btf(map.map_type) {
+        return;
+    }
+    let Some(reason) = rules::btf_refusal(numbered, types) else {
+        // Filled in with the final ids by `renumber`.
+        map.btf = Some(BtfIds {
+            key_type_id: 0,
+            value_type_id: 0,
+        });
+        return;
+    };
+    let message = format!("the kernel does not take its key and value types: {reason}");
+    let mut diagnostic = Diagnostic::warning(codes::BTF_DROPPED, message)
+        .map(outer.unwrap_or(&map.name))
+        .at(map.source.as_ref(), "declared here")
+        .note("it is created without BTF; libbpf tries with it first and drops it then");
+    if outer.is_some() {
+        diagnostic = diagnostic.field("values");
+    }
+    problems.add(diagnostic);
+}
+
+/// Gives the final ids to those maps whose types the kernel gets, or to the others.
+fn renumber<I>(map: &mut Map<I>, selection: &mut Selection<'_>, kernel: bool) {
+    if map.btf.is_some() != kernel {
+        return;
+    }
+    number(map, selection);
+    if let Some(ids) = &mut map.btf {
+        let id = |ty: Option<TypeId>| ty.map_or(0, |id| id.0);
+        *ids = BtfIds {
+            key_type_id: id(map.key_type),
+            value_type_id: id(map.value_type),
+        };
+    }
+}

@@ -1,0 +1,167 @@
+//! One declaration per `.maps` variable (`bpf_object__init_user_btf_map`).
+
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use bpfplan_plan::types::{Type, TypeId};
+use bpfplan_plan::{Code, Diagnostic, Source, uapi};
+
+use crate::btf::view::{View, kind};
+use crate::bytes::MAX_NAME;
+use crate::codes;
+use crate::definition::{Definition, Definitions};
+use crate::fixup::{Linkage, Variable};
+use crate::problems::Problems;
+
+/// A declared map.
+#[derive(Debug)]
+pub(crate) struct Declaration {
+    pub(crate) name: String,
+    /// Offset of the variable in `.maps`, in bytes.
+    pub(crate) offset: u32,
+    pub(crate) source: Option<Source>,
+    pub(crate) definition: Rc<Definition>,
+}
+
+/// Reads the declarations of all variables, in the order of the section.
+///
+/// `types` has the id of each variable in the view. A variable with a problem is left out.
+pub(crate) fn read(
+    view: &View,
+    variables: &[(Variable, TypeId)],
+    section_size: u64,
+    sources: &HashMap<String, Source>,
+    problems: &mut Problems,
+) -> Vec<Declaration> {
+    let mut definitions = Definitions::new(view);
+    let mut names: HashSet<&str> = HashSet::new();
+    let mut arena: Option<&str> = None;
+    let mut declarations = Vec::new();
+    for (variable, ty) in variables {
+        let name = variable.name.as_str();
+        let source = sources.get(name);
+        let report = |code: Code, message: String| {
+            Diagnostic::error(code, message)
+                .map(name)
+                .at(source, "declared here")
+        };
+        if name.is_empty() {
+            problems.add(Diagnostic::error(
+                codes::BAD_NAME,
+                "a map has an empty name",
+            ));
+            continue;
+        }
+        if let Err(what) = check_name(name) {
+            problems.add(report(codes::BAD_NAME, what));
+        }
+        if !names.insert(name) {
+            let message = "two maps have this name".to_owned();
+            problems.add(report(codes::DUPLICATE_NAME, message));
+            continue;
+        }
+        let struct_id = match check_place(view, variable, *ty, section_size) {
+            Ok(id) => id,
+            Err(diagnostic) => {
+                problems.add(diagnostic.map(name).at(source, "declared here"));
+                continue;
+            }
+        };
+        let (definition, faults) = definitions.get(struct_id);
+        for fault in faults.iter() {
+            problems.add(fault.diagnostic(name, source));
+        }
+        let Some(definition) = definition else {
+            continue;
+        };
+        if definition.map_type == uapi::BPF_MAP_TYPE_ARENA
+            && let Some(first) = arena.replace(name)
+        {
+            let message = format!("the object has another arena, '{first}', and may have one only");
+            problems.add(report(codes::TWO_ARENAS, message));
+        }
+        declarations.push(Declaration {
+            name: name.to_owned(),
+            offset: variable.offset,
+            source: source.cloned(),
+            definition,
+        });
+    }
+    declarations
+}
+
+/// What the kernel takes as the first 15 bytes of a name, and what no pin and no terminal takes.
+fn check_name(name: &str) -> Result<(), String> {
+    let cut = uapi::BPF_OBJ_NAME_LEN as usize - 1;
+    let in_kernel = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+    if name.ends_with('…') && name.len() >= MAX_NAME {
+        return Err(format!(
+            "its name is longer than the {MAX_NAME} bytes that the kernel takes"
+        ));
+    }
+    if let Some(byte) = name.bytes().take(cut).find(|byte| !in_kernel(*byte)) {
+        let what = char::from(byte).escape_default();
+        return Err(format!(
+            "its name has the byte '{what}', the kernel takes letters, digits, '_' and '.'"
+        ));
+    }
+    if name
+        .chars()
+        .any(|char| char.is_control() || char == '/' || char == '\\')
+    {
+        return Err("its name has a control character, '/' or '\\'".to_owned());
+    }
+    Ok(())
+}
+
+/// The checks of `bpf_object__init_user_btf_map` before it reads the struct, whose id this gives.
+fn check_place(
+    view: &View,
+    variable: &Variable,
+    var: TypeId,
+    section_size: u64,
+) -> Result<TypeId, Diagnostic> {
+    let error = Diagnostic::error;
+    let end = u64::from(variable.offset).saturating_add(u64::from(variable.size));
+    if end > section_size {
+        return Err(error(
+            codes::OUTSIDE_SECTION,
+            format!("it ends at byte {end} of .maps, which has {section_size}"),
+        ));
+    }
+    let linkage = match variable.linkage {
+        Linkage::Global => None,
+        Linkage::Static => Some(("static", "remove 'static'")),
+        Linkage::Hidden => Some(("hidden", "remove '__hidden' or visibility(\"hidden\")")),
+        Linkage::Extern => Some(("extern", "link the objects into one before loading")),
+        Linkage::Unknown => Some(("of unknown linkage", "compile it again")),
+    };
+    if let Some((linkage, help)) = linkage {
+        return Err(error(
+            codes::NOT_GLOBAL,
+            format!("it is {linkage}, maps must be global variables"),
+        )
+        .help(help));
+    }
+    let Some(Type::Var { to, .. }) = view.get(var) else {
+        return Err(error(
+            codes::NOT_A_STRUCT,
+            "it is not a variable".to_owned(),
+        ));
+    };
+    let (id, ty) = view.skip_modifiers(*to);
+    let Some(Type::Struct(definition)) = ty else {
+        let message = format!("it is {}, maps are declared as structs", kind(ty));
+        return Err(error(codes::NOT_A_STRUCT, message));
+    };
+    if definition.size > variable.size {
+        return Err(error(
+            codes::BAD_SIZE,
+            format!(
+                "its struct has {} bytes, its variable {}",
+                definition.size, variable.size
+            ),
+        ));
+    }
+    Ok(id)
+}

@@ -1,0 +1,174 @@
+//! Matches the DATASECs of BTF with the ELF file (`btf_fixup_datasec`).
+//!
+//! Compilers leave sizes and offsets to the loader; libbpf takes them from sections and symbols,
+//! and fails without a word where it cannot.
+
+use std::collections::HashMap;
+
+use bpfplan_plan::Diagnostic;
+use bpfplan_plan::uapi::{BTF_KIND_DATASEC, BTF_KIND_VAR, BTF_VAR_GLOBAL_EXTERN, BTF_VAR_STATIC};
+use object::elf;
+
+use crate::btf::raw::{Raw, RawType};
+use crate::bytes::text;
+use crate::codes;
+use crate::elf::{Elf, Symbol};
+use crate::externs::{KCONFIG, KSYMS};
+use crate::problems::Problems;
+
+/// A variable in `.maps`, with its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Variable {
+    /// Id of the `VAR` in the section.
+    pub(crate) id: u32,
+    pub(crate) name: String,
+    pub(crate) offset: u32,
+    pub(crate) size: u32,
+    pub(crate) linkage: Linkage,
+}
+
+/// How a variable is linked, as libbpf sees it after the fix-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linkage {
+    Global,
+    Static,
+    /// Global, but hidden from other objects: static to libbpf.
+    Hidden,
+    Extern,
+    Unknown,
+}
+
+/// Checks all DATASECs and returns the variables of `.maps` by offset.
+///
+/// `None` if the object has `.maps`, but no DATASEC of that name.
+pub(crate) fn maps(elf: &Elf<'_>, raw: &Raw<'_>, problems: &mut Problems) -> Option<Vec<Variable>> {
+    let names = Names::new(elf);
+    let mut maps = None;
+    for (_, section) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DATASEC) {
+        let name = raw.name(section.name);
+        if name == KCONFIG || name == KSYMS {
+            continue;
+        }
+        let variables = fix(raw, &names, section, problems);
+        if name == b".maps" && maps.is_none() {
+            maps = Some(variables);
+        }
+    }
+    maps
+}
+
+/// What DATASECs are matched with, by name.
+struct Names<'e, 'a> {
+    /// The first section of every name.
+    sections: HashMap<&'a [u8], u64>,
+    /// The first global variable of every name (`find_elf_var_sym`).
+    variables: HashMap<&'a [u8], &'e Symbol<'a>>,
+}
+
+impl<'e, 'a> Names<'e, 'a> {
+    fn new(elf: &'e Elf<'a>) -> Self {
+        let mut this = Self {
+            sections: HashMap::new(),
+            variables: HashMap::new(),
+        };
+        for section in elf.sections.iter().skip(1) {
+            this.sections.entry(section.name).or_insert(section.size);
+        }
+        for symbol in elf
+            .symbols
+            .iter()
+            .filter(|it| it.kind == elf::STT_OBJECT && it.is_global())
+        {
+            if let Some(name) = symbol.name {
+                this.variables.entry(name).or_insert(symbol);
+            }
+        }
+        this
+    }
+}
+
+fn fix(
+    raw: &Raw<'_>,
+    names: &Names<'_, '_>,
+    section: &RawType<'_>,
+    problems: &mut Problems,
+) -> Vec<Variable> {
+    let place = text(raw.name(section.name));
+    // Compilers leave the size 0, linkers do not and have set the offsets as well.
+    let from_symbols = section.last == 0;
+    if from_symbols {
+        let size = names
+            .sections
+            .get(raw.name(section.name))
+            .map(|size| size & u64::from(u32::MAX));
+        let what = match size {
+            None => "the object has no such section",
+            Some(0) => "that section is empty",
+            Some(_) => "",
+        };
+        if !what.is_empty() {
+            if problems.failed() && section.parts().all(|[id, _, _]| is_extern(raw, id)) {
+                return Vec::new(); // Extern maps were refused one by one.
+            }
+            let message = format!("BTF describes variables in section {place}, but {what}");
+            problems.add(
+                Diagnostic::error(codes::BAD_DATASEC, message)
+                    .note("libbpf fails with ENOENT and says nothing"),
+            );
+            return Vec::new();
+        }
+    }
+    let mut variables = Vec::with_capacity(usize::from(section.vlen));
+    for [id, offset, size] in section.parts() {
+        let Some(var) = raw.get(id).filter(|ty| ty.kind == BTF_KIND_VAR) else {
+            let message = format!("BTF of section {place}: its member [{id}] is not a variable");
+            problems.add(Diagnostic::error(codes::BAD_DATASEC, message));
+            continue;
+        };
+        let bytes = raw.name(var.name);
+        let name = text(bytes);
+        let mut variable = Variable {
+            id,
+            name,
+            offset,
+            size,
+            linkage: linkage(var),
+        };
+        if matches!(variable.linkage, Linkage::Global | Linkage::Unknown) {
+            let Some(symbol) = names.variables.get(bytes) else {
+                let name = &variable.name;
+                let message = format!("'{name}' in section {place} has no global symbol");
+                problems.add(
+                    Diagnostic::error(codes::NO_VARIABLE_SYMBOL, message)
+                        .note("libbpf fails with ENOENT and says nothing")
+                        .help("keep the symbol: it was renamed, stripped or made local"),
+                );
+                continue;
+            };
+            if from_symbols {
+                // An offset beyond 4 GiB lies in no section and is refused as such.
+                variable.offset = u32::try_from(symbol.value).unwrap_or(u32::MAX);
+            }
+            if symbol.is_hidden() {
+                variable.linkage = Linkage::Hidden;
+            }
+        }
+        variables.push(variable);
+    }
+    variables.sort_by_key(|variable| variable.offset);
+    variables
+}
+
+fn is_extern(raw: &Raw<'_>, id: u32) -> bool {
+    raw.get(id)
+        .is_some_and(|var| var.kind == BTF_KIND_VAR && linkage(var) == Linkage::Extern)
+}
+
+fn linkage(var: &RawType<'_>) -> Linkage {
+    match var.word() {
+        BTF_VAR_STATIC => Linkage::Static,
+        BTF_VAR_GLOBAL_EXTERN => Linkage::Extern,
+        bpfplan_plan::uapi::BTF_VAR_GLOBAL_ALLOCATED => Linkage::Global,
+        _ => Linkage::Unknown,
+    }
+}

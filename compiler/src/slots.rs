@@ -1,0 +1,358 @@
+//! Static slots from the relocations of `.maps` (`bpf_object__collect_map_relos`).
+
+use std::collections::{BTreeMap, HashMap};
+
+use bpfplan_plan::{Code, Diagnostic, Endianness, MapType, Slot, SlotTarget, Source, uapi};
+use object::elf::{SHT_CREL, SHT_REL, SHT_RELA};
+
+use crate::bytes::text;
+use crate::codes;
+use crate::declaration::Declaration;
+use crate::elf::{self, Elf, Role, Section, Symbol};
+use crate::fixup::Variable;
+use crate::problems::Problems;
+
+/// Size of a pointer in BPF.
+const POINTER: u32 = 8;
+/// `R_BPF_DATA_64`, gcc's relocation for a pointer.
+const R_BPF_DATA_64: u64 = 12;
+
+/// The slots of every declaration, by index and in the order of the declarations.
+///
+/// `variables` are all of `.maps`, those included whose declaration has an error.
+pub(crate) fn collect(
+    elf: &Elf<'_>,
+    variables: &[Variable],
+    declarations: &[Declaration],
+    problems: &mut Problems,
+) -> Vec<Vec<Slot>> {
+    let mut slots: Vec<BTreeMap<u32, SlotTarget>> = Vec::new();
+    slots.resize_with(declarations.len(), BTreeMap::new);
+    let names = Names::new(elf, variables, declarations);
+    let owners = Owners::new(variables);
+    for section in elf
+        .sections
+        .iter()
+        .filter(|section| is_for_maps(elf, section))
+    {
+        if section.kind != SHT_REL {
+            problems.add(unreadable_kind(section));
+        } else if section.role == Role::Relocations {
+            for (number, entry) in elf.relocations(section).enumerate() {
+                let relocation = match Relocation::new(elf, number, &entry) {
+                    Ok(relocation) => relocation,
+                    Err(diagnostic) => {
+                        problems.add(*diagnostic);
+                        continue;
+                    }
+                };
+                let Some(owner) = owners.find(relocation.offset) else {
+                    problems.add(relocation.error(
+                        codes::NO_OWNER,
+                        &format!("byte {} of .maps, which is in no map", relocation.offset),
+                    ));
+                    continue;
+                };
+                let name = variables
+                    .get(owner)
+                    .map_or("", |variable| variable.name.as_str());
+                let Some(index) = names.declarations.get(name) else {
+                    continue;
+                };
+                let Some(declaration) = declarations.get(*index) else {
+                    continue;
+                };
+                match slot(elf, &names, declaration, &relocation, problems) {
+                    Ok(Some(slot)) => {
+                        let filled = slots.get_mut(*index);
+                        let before = filled.and_then(|it| it.insert(slot.index, slot.target));
+                        if before.is_some() {
+                            problems.add(
+                                Diagnostic::warning(codes::SLOT_TWICE, "two relocations fill it")
+                                    .map(name)
+                                    .field(format!("values[{}]", slot.index))
+                                    .note("the last one counts, as in libbpf"),
+                            );
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(diagnostic) => problems.add(*diagnostic),
+                }
+            }
+        }
+    }
+    let slot = |(index, target)| Slot { index, target };
+    slots
+        .into_iter()
+        .map(|slots| slots.into_iter().map(slot).collect())
+        .collect()
+}
+
+fn is_for_maps(elf: &Elf<'_>, section: &Section<'_>) -> bool {
+    let relocates = matches!(section.kind, SHT_REL | SHT_RELA | SHT_CREL);
+    relocates
+        && elf
+            .maps
+            .is_some_and(|maps| usize::try_from(section.info) == Ok(maps))
+}
+
+fn unreadable_kind(section: &Section<'_>) -> Diagnostic {
+    let message = format!(
+        "the relocations in {} have explicit addends, which libbpf ignores: all slots stay empty",
+        text(section.name)
+    );
+    Diagnostic::error(codes::RELA, message).help("let the compiler write SHT_REL, as clang does")
+}
+
+/// A relocation of `.maps`.
+struct Relocation<'e, 'a> {
+    number: usize,
+    offset: u64,
+    kind: u64,
+    symbol: &'e Symbol<'a>,
+    name: String,
+}
+
+impl<'e, 'a> Relocation<'e, 'a> {
+    fn new(elf: &'e Elf<'a>, number: usize, entry: &elf::Entry) -> Result<Self, Box<Diagnostic>> {
+        let Some(symbol) = elf.symbols.get(entry.symbol) else {
+            let message = format!(
+                "relocation {number} of .maps has no symbol ({})",
+                entry.symbol
+            );
+            return Err(Box::new(Diagnostic::error(codes::BAD_RELOCATION, message)));
+        };
+        let name = text(symbol.name.unwrap_or_default());
+        Ok(Self {
+            number,
+            offset: entry.offset,
+            kind: entry.kind,
+            symbol,
+            name,
+        })
+    }
+
+    /// The target in words.
+    fn target(&self) -> String {
+        if self.name.is_empty() {
+            return "a symbol without a name".to_owned();
+        }
+        format!("'{}'", self.name)
+    }
+
+    fn error(&self, code: Code, what: &str) -> Diagnostic {
+        let message = format!(
+            "relocation {} of .maps puts {} at {what}",
+            self.number,
+            self.target()
+        );
+        Diagnostic::error(code, message)
+    }
+}
+
+/// What slots can refer to, by name.
+struct Names<'n> {
+    declarations: HashMap<&'n str, usize>,
+    /// All variables in `.maps`: the first of a name counts.
+    variables: HashMap<&'n str, &'n Variable>,
+    /// The first program of every name, by section and offset.
+    programs: HashMap<&'n [u8], (usize, u64)>,
+}
+
+impl<'n> Names<'n> {
+    fn new(elf: &'n Elf<'_>, variables: &'n [Variable], declarations: &'n [Declaration]) -> Self {
+        let mut this = Self {
+            declarations: HashMap::new(),
+            variables: HashMap::new(),
+            programs: HashMap::new(),
+        };
+        for (index, declaration) in declarations.iter().enumerate() {
+            this.declarations.entry(&declaration.name).or_insert(index);
+        }
+        for variable in variables {
+            this.variables.entry(&variable.name).or_insert(variable);
+        }
+        for program in elf.programs.iter().filter(|program| program.entry_point) {
+            this.programs
+                .entry(program.name)
+                .or_insert((program.section, program.offset));
+        }
+        this
+    }
+}
+
+/// Finds the first variable around an offset, in logarithmic time even if variables overlap.
+struct Owners {
+    starts: Vec<u64>,
+    /// The largest end of all variables so far.
+    ends: Vec<u64>,
+}
+
+impl Owners {
+    /// `variables` are sorted by offset.
+    fn new(variables: &[Variable]) -> Self {
+        let starts = variables.iter().map(|it| u64::from(it.offset)).collect();
+        let mut largest = 0;
+        let ends = variables.iter().map(|it| {
+            largest = largest.max(u64::from(it.offset) + u64::from(it.size));
+            largest
+        });
+        Self {
+            starts,
+            ends: ends.collect(),
+        }
+    }
+
+    /// The first variable that holds a pointer at that offset.
+    fn find(&self, offset: u64) -> Option<usize> {
+        let end = offset.checked_add(u64::from(POINTER))?;
+        // The first place where the largest end reaches `end` is a variable that ends there.
+        let first = self.ends.partition_point(|largest| *largest < end);
+        (*self.starts.get(first)? <= offset).then_some(first)
+    }
+}
+
+/// The slot that a relocation fills; `None` if its target has an error of its own.
+fn slot(
+    elf: &Elf<'_>,
+    names: &Names<'_>,
+    owner: &Declaration,
+    relocation: &Relocation<'_, '_>,
+    problems: &mut Problems,
+) -> Result<Option<Slot>, Box<Diagnostic>> {
+    let at_owner = |diagnostic: Diagnostic| {
+        diagnostic
+            .map(&owner.name)
+            .at(owner.source.as_ref(), "declared here")
+    };
+    let fail = |code: Code, message: String| {
+        Err(Box::new(
+            at_owner(Diagnostic::error(code, message)).field("values"),
+        ))
+    };
+    let map_type = MapType(owner.definition.map_type);
+    let target = relocation.target();
+    let inside = relocation.offset.saturating_sub(u64::from(owner.offset));
+    if !map_type.is_outer() && map_type.0 != uapi::BPF_MAP_TYPE_PROG_ARRAY {
+        let message = format!("{target} stands in it, but it is no map of maps or program array");
+        return fail(codes::NO_SLOTS, message);
+    }
+    let values = owner.definition.values.map(u64::from);
+    let Some(place) = values.and_then(|values| inside.checked_sub(values)) else {
+        let message = format!("{target} stands at byte {inside} of it, outside of its values");
+        return fail(codes::OUTSIDE_VALUES, message);
+    };
+    if place % u64::from(POINTER) != 0 {
+        let message = format!("{target} stands at byte {place} of values, not at a pointer");
+        return fail(codes::OUTSIDE_VALUES, message);
+    }
+    let Ok(index) = u32::try_from(place / u64::from(POINTER)) else {
+        return fail(
+            codes::OUTSIDE_VALUES,
+            format!("{target} stands far outside of its values"),
+        );
+    };
+    let fail = |code: Code, message: String, help: Option<&str>| {
+        let mut diagnostic = at_owner(Diagnostic::error(code, message));
+        diagnostic.help = help.map(str::to_owned);
+        Err(Box::new(diagnostic.field(format!("values[{index}]"))))
+    };
+    let name = relocation.symbol.name.unwrap_or_default();
+    let section = usize::from(relocation.symbol.section);
+    let target = if map_type.is_outer() {
+        if elf.maps != Some(section) {
+            return fail(
+                codes::NOT_A_MAP,
+                format!("{target} is not a map in .maps"),
+                None,
+            );
+        }
+        let definition = &owner.definition;
+        if map_type.0 == uapi::BPF_MAP_TYPE_HASH_OF_MAPS && definition.key_size != 4 {
+            return fail(
+                codes::SLOT_KEY_SIZE,
+                format!(
+                    "its key has {} bytes, static slots need four",
+                    definition.key_size
+                ),
+                Some("fill the map at run time, or declare a key of four bytes"),
+            );
+        }
+        let Some(variable) = names.variables.get(relocation.name.as_str()) else {
+            return fail(
+                codes::NOT_A_MAP,
+                format!("{target} is not the name of a map"),
+                Some("slots refer to maps by name: keep the symbols"),
+            );
+        };
+        warn_offset(
+            elf,
+            variable,
+            owner.source.as_ref(),
+            &owner.name,
+            index,
+            relocation,
+            problems,
+        );
+        if !names.declarations.contains_key(relocation.name.as_str()) {
+            return Ok(None);
+        }
+        SlotTarget::Map(relocation.name.clone())
+    } else {
+        let Some(place) = names.programs.get(name) else {
+            return fail(
+                codes::NOT_A_PROGRAM,
+                format!("{target} is not a program"),
+                Some("programs are global functions in a SEC() of their own"),
+            );
+        };
+        if *place != (section, relocation.symbol.value) {
+            let message = format!("{target} is not the start of the program of this name");
+            return fail(codes::NOT_A_PROGRAM, message, None);
+        }
+        SlotTarget::Program(relocation.name.clone())
+    };
+    Ok(Some(Slot { index, target }))
+}
+
+/// libbpf goes by the target's name alone; say so where the address says something else.
+fn warn_offset(
+    elf: &Elf<'_>,
+    target: &Variable,
+    source: Option<&Source>,
+    owner: &str,
+    index: u32,
+    relocation: &Relocation<'_, '_>,
+    problems: &mut Problems,
+) {
+    let data = elf
+        .maps
+        .and_then(|maps| elf.sections.get(maps))
+        .map_or(&[][..], |it| it.data);
+    let at = usize::try_from(relocation.offset).ok();
+    let addend = at.and_then(|at| data.get(at..)?.first_chunk::<8>());
+    let addend = addend.map_or(0, |bytes| match elf.endianness {
+        Endianness::Little => u64::from_le_bytes(*bytes),
+        Endianness::Big => u64::from_be_bytes(*bytes),
+    });
+    let start = u64::from(target.offset);
+    // gcc leaves the sum of symbol and addend in place, clang the addend.
+    let expected = if relocation.kind == R_BPF_DATA_64 {
+        start
+    } else {
+        0
+    };
+    if relocation.symbol.value != start || addend != expected {
+        let message = format!(
+            "the slot points beside the start of '{}', but holds the map all the same",
+            target.name
+        );
+        problems.add(
+            Diagnostic::warning(codes::ADDEND, message)
+                .map(owner)
+                .field(format!("values[{index}]"))
+                .at(source, "declared here")
+                .note("slots refer to maps by name, the offset is ignored"),
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! Where maps are declared, from DWARF: file and line, or nothing, but never a guess.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bpfplan_plan::Source;
+use gimli::{
+    Abbreviations, AttributeValue, DebugAbbrev, DebugInfo, DebugLine, DebuggingInformationEntry,
+    UnitHeader, constants,
+};
+
+use crate::dwarf::{Reader, Sections, UnitStrings};
+use crate::elf::Elf;
+use crate::fixup::Variable;
+
+/// The places of those variables that DWARF tells.
+pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Source> {
+    let sections = Sections::new(elf);
+    let mut search = Search {
+        sections: &sections,
+        wanted: variables
+            .iter()
+            .map(|variable| variable.name.as_str())
+            .collect(),
+        found: HashMap::new(),
+        files: HashMap::new(),
+        budget: sections
+            .info
+            .len()
+            .saturating_mul(8)
+            .saturating_add(1 << 20),
+        file_budget: sections.line.len().saturating_mul(4),
+    };
+    search.units();
+    let found = search.found.into_iter();
+    found
+        .filter_map(|(name, source)| Some((name.to_owned(), source?)))
+        .collect()
+}
+
+type Entry<'s> = DebuggingInformationEntry<Reader<'s>>;
+
+struct Search<'s, 'v> {
+    sections: &'s Sections<'s>,
+    wanted: BTreeSet<&'v str>,
+    /// `None` for variables that have two different places.
+    found: HashMap<&'v str, Option<Source>>,
+    /// The file tables by their offset, `None` if they cannot be read.
+    files: HashMap<usize, Option<gimli::LineProgramHeader<Reader<'s>>>>,
+    /// Entries and attributes that may still be read: abbreviations can make a byte into many.
+    budget: usize,
+    /// Bytes of file tables that may still be read: hostile tables can overlap.
+    file_budget: usize,
+}
+
+/// A variable that is declared here and defined further on.
+#[derive(Clone, Copy)]
+struct Declared<'v> {
+    name: &'v str,
+    file: Option<u64>,
+    line: Option<u64>,
+}
+
+/// A compilation unit, as far as its root entry tells.
+struct Unit {
+    strings: UnitStrings,
+    files: Option<usize>,
+    address_size: u8,
+}
+
+impl<'s, 'v> Search<'s, 'v> {
+    fn units(&mut self) {
+        let sections = self.sections;
+        let info = DebugInfo::from(Reader::new(&sections.info, sections.endian));
+        let mut headers = Vec::new();
+        let mut units = info.units();
+        while let Ok(Some(header)) = units.next() {
+            headers.push(header);
+        }
+        let offsets: BTreeSet<usize> = headers
+            .iter()
+            .map(|it| it.debug_abbrev_offset().0)
+            .collect();
+        let mut tables: HashMap<usize, Option<Abbreviations>> = HashMap::new();
+        for header in &headers {
+            let start = header.debug_abbrev_offset().0;
+            let table = tables.entry(start).or_insert_with(|| {
+                // Tables of compilers do not overlap; those that do are cut, so that all of them
+                // together are read once.
+                let end = offsets.range(start.saturating_add(1)..).next();
+                let end = end.map_or(sections.abbrev.len(), |end| *end);
+                let cut = sections.abbrev.get(..end)?;
+                header
+                    .abbreviations(&DebugAbbrev::from(Reader::new(cut, sections.endian)))
+                    .ok()
+            });
+            if let Some(table) = table {
+                self.unit(header, table);
+            }
+        }
+    }
+
+    /// Looks at the variables of a unit that stand in no function and no type.
+    fn unit(&mut self, header: &UnitHeader<Reader<'s>>, abbreviations: &Abbreviations) {
+        let mut unit = Unit {
+            strings: UnitStrings {
+                format: header.format(),
+                base: gimli::DebugStrOffsetsBase(0),
+            },
+            files: None,
+            address_size: header.address_size(),
+        };
+        let mut declarations = HashMap::new();
+        // Entries below this depth stand in a function, a type ...
+        let mut inside = isize::MAX;
+        let mut entries = header.entries(abbreviations);
+        while let Ok(Some(entry)) = entries.next_dfs() {
+            let Some(budget) = self
+                .budget
+                .checked_sub(entry.attrs().len().saturating_add(1))
+            else {
+                return;
+            };
+            self.budget = budget;
+            if entry.depth() > inside {
+                continue;
+            }
+            inside = isize::MAX;
+            match entry.tag() {
+                constants::DW_TAG_compile_unit => {
+                    if let Some(AttributeValue::DebugStrOffsetsBase(base)) =
+                        entry.attr_value(constants::DW_AT_str_offsets_base)
+                    {
+                        unit.strings.base = base;
+                    }
+                    if let Some(AttributeValue::DebugLineRef(offset)) =
+                        entry.attr_value(constants::DW_AT_stmt_list)
+                    {
+                        unit.files = Some(offset.0);
+                    }
+                }
+                constants::DW_TAG_namespace | constants::DW_TAG_module => {}
+                constants::DW_TAG_variable => {
+                    inside = entry.depth();
+                    self.variable(entry, &unit, &mut declarations);
+                }
+                _ => inside = entry.depth(),
+            }
+        }
+    }
+
+    fn variable(
+        &mut self,
+        entry: &Entry<'s>,
+        unit: &Unit,
+        declarations: &mut HashMap<usize, Declared<'v>>,
+    ) {
+        let declared = match entry.attr_value(constants::DW_AT_specification) {
+            Some(AttributeValue::UnitRef(offset)) => declarations.get(&offset.0).copied(),
+            _ => None,
+        };
+        let Some(name) = declared
+            .map(|it| it.name)
+            .or_else(|| self.name(entry, unit))
+        else {
+            return;
+        };
+        // What a definition does not repeat is as its declaration says.
+        let file = number(entry, constants::DW_AT_decl_file).or_else(|| declared?.file);
+        let line = number(entry, constants::DW_AT_decl_line).or_else(|| declared?.line);
+        let flag = |name| matches!(entry.attr_value(name), Some(AttributeValue::Flag(true)));
+        if flag(constants::DW_AT_declaration) {
+            declarations.insert(entry.offset().0, Declared { name, file, line });
+            return;
+        }
+        if declared.is_none() && !flag(constants::DW_AT_external) {
+            return;
+        }
+        let source = self.place(unit, file, line);
+        self.found
+            .entry(name)
+            .and_modify(|known| {
+                if *known != source {
+                    *known = None;
+                }
+            })
+            .or_insert(source);
+    }
+
+    /// The name of the symbol that a variable has, if it is one that is looked for.
+    fn name(&self, entry: &Entry<'s>, unit: &Unit) -> Option<&'v str> {
+        let name = entry
+            .attr_value(constants::DW_AT_linkage_name)
+            .or_else(|| entry.attr_value(constants::DW_AT_name))?;
+        let name = self.sections.string(&name, &unit.strings)?;
+        self.wanted.get(str::from_utf8(name).ok()?).copied()
+    }
+
+    fn place(&mut self, unit: &Unit, file: Option<u64>, line: Option<u64>) -> Option<Source> {
+        let line = u32::try_from(line?).ok().filter(|line| *line != 0)?;
+        let file = self.file(unit, file?)?;
+        Some(Source { file, line })
+    }
+
+    /// The name of a file as it was recorded, with its directory if it is not the compiler's.
+    fn file(&mut self, unit: &Unit, index: u64) -> Option<String> {
+        let sections = self.sections;
+        let offset = unit.files?;
+        if !self.files.contains_key(&offset) {
+            let table = self.read_files(offset, unit.address_size);
+            self.files.insert(offset, table);
+        }
+        let table = self.files.get(&offset)?.as_ref()?;
+        if index == 0 && table.version() <= 4 {
+            return None;
+        }
+        let file = table.file(index)?;
+        let name = sections.string(&file.path_name(), &unit.strings)?;
+        let mut path = clean(name)?.to_owned();
+        if !path.starts_with('/') && file.directory_index() != 0 {
+            let directory = table.directory(file.directory_index())?;
+            let directory = clean(sections.string(&directory, &unit.strings)?)?;
+            path = format!("{}/{path}", directory.trim_end_matches('/'));
+        }
+        Some(path)
+    }
+
+    fn read_files(
+        &mut self,
+        offset: usize,
+        address_size: u8,
+    ) -> Option<gimli::LineProgramHeader<Reader<'s>>> {
+        if self.file_budget == 0 {
+            return None;
+        }
+        let lines = DebugLine::from(Reader::new(&self.sections.line, self.sections.endian));
+        let program = lines
+            .program(gimli::DebugLineOffset(offset), address_size, None, None)
+            .ok()?;
+        let header = program.header().clone();
+        self.file_budget = self.file_budget.saturating_sub(header.header_length());
+        Some(header)
+    }
+}
+
+fn number(entry: &Entry<'_>, name: constants::DwAt) -> Option<u64> {
+    match entry.attr_value(name)? {
+        AttributeValue::FileIndex(index) => Some(index),
+        value => value.udata_value(),
+    }
+}
+
+/// A path that can be shown.
+fn clean(path: &[u8]) -> Option<&str> {
+    let path = str::from_utf8(path).ok()?;
+    (!path.is_empty() && !path.chars().any(char::is_control)).then_some(path)
+}

@@ -1,0 +1,150 @@
+//! The plan's types: what keys and values reach, those for the kernel first.
+
+use std::collections::HashMap;
+
+use bpfplan_plan::types::{Type, TypeId};
+
+use crate::btf::trim::Trimmed;
+use crate::btf::view::View;
+
+/// Tags by what they tag, and structs by the tag that names them.
+#[derive(Debug)]
+pub(crate) struct Tags {
+    of: HashMap<TypeId, Vec<TypeId>>,
+    contained: HashMap<TypeId, TypeId>,
+}
+
+impl Tags {
+    pub(crate) fn new(view: &View, trimmed: &Trimmed) -> Self {
+        let mut of: HashMap<TypeId, Vec<TypeId>> = HashMap::new();
+        for (id, ty) in view.types() {
+            if let Type::DeclTag { to, .. } = ty {
+                of.entry(*to).or_default().push(id);
+            }
+        }
+        let contained = trimmed.contained.iter();
+        let contained = contained
+            .map(|(tag, ty)| (TypeId(*tag), TypeId(*ty)))
+            .collect();
+        Self { of, contained }
+    }
+}
+
+/// Collects types in the order in which they are reached and numbers them anew.
+#[derive(Debug)]
+pub(crate) struct Selection<'v> {
+    view: &'v View,
+    tags: &'v Tags,
+    ids: HashMap<TypeId, TypeId>,
+    order: Vec<TypeId>,
+}
+
+impl<'v> Selection<'v> {
+    pub(crate) fn new(view: &'v View, tags: &'v Tags) -> Self {
+        Self {
+            view,
+            tags,
+            ids: HashMap::new(),
+            order: Vec::new(),
+        }
+    }
+
+    /// Number of types so far.
+    pub(crate) fn len(&self) -> u32 {
+        u32::try_from(self.order.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The new id of a type, which is taken in with all that it reaches.
+    pub(crate) fn add(&mut self, root: TypeId) -> TypeId {
+        let mut stack = vec![root];
+        while let Some(id) = stack.pop() {
+            let Some(ty) = self.view.get(id) else {
+                continue;
+            };
+            if self.ids.contains_key(&id) {
+                continue;
+            }
+            self.order.push(id);
+            self.ids.insert(id, TypeId(self.len()));
+            let mut next = references(ty);
+            next.extend(self.tags.of.get(&id).into_iter().flatten());
+            next.extend(self.tags.contained.get(&id));
+            stack.extend(next.into_iter().rev());
+        }
+        self.ids.get(&root).copied().unwrap_or(TypeId::VOID)
+    }
+
+    /// The types under their new ids.
+    pub(crate) fn finish(&self) -> Vec<Type> {
+        let types = self
+            .order
+            .iter()
+            .filter_map(|id| self.view.get(*id))
+            .cloned();
+        let renumber = |id: TypeId| self.ids.get(&id).copied().unwrap_or(TypeId::VOID);
+        types
+            .map(|mut ty| {
+                for id in references_mut(&mut ty) {
+                    *id = renumber(*id);
+                }
+                ty
+            })
+            .collect()
+    }
+}
+
+fn references(ty: &Type) -> Vec<TypeId> {
+    match ty {
+        Type::Ptr { to }
+        | Type::Typedef { to, .. }
+        | Type::Volatile { to }
+        | Type::Const { to }
+        | Type::Restrict { to }
+        | Type::Var { to, .. }
+        | Type::DeclTag { to, .. }
+        | Type::TypeTag { to, .. } => vec![*to],
+        Type::Array { element, index, .. } => vec![*element, *index],
+        Type::Struct(composite) | Type::Union(composite) => {
+            composite.members.iter().map(|member| member.ty).collect()
+        }
+        Type::FuncProto { returns, params } => {
+            let params = params.iter().map(|param| param.ty);
+            [*returns].into_iter().chain(params).collect()
+        }
+        Type::Datasec { vars, .. } => vars.iter().map(|var| var.var).collect(),
+        Type::Int { .. }
+        | Type::Enum(_)
+        | Type::Enum64(_)
+        | Type::Fwd { .. }
+        | Type::Float { .. } => Vec::new(),
+    }
+}
+
+fn references_mut(ty: &mut Type) -> Vec<&mut TypeId> {
+    match ty {
+        Type::Ptr { to }
+        | Type::Typedef { to, .. }
+        | Type::Volatile { to }
+        | Type::Const { to }
+        | Type::Restrict { to }
+        | Type::Var { to, .. }
+        | Type::DeclTag { to, .. }
+        | Type::TypeTag { to, .. } => vec![to],
+        Type::Array { element, index, .. } => vec![element, index],
+        Type::Struct(composite) | Type::Union(composite) => composite
+            .members
+            .iter_mut()
+            .map(|member| &mut member.ty)
+            .collect(),
+        Type::FuncProto { returns, params } => {
+            let params = params.iter_mut().map(|param| &mut param.ty);
+            [returns].into_iter().chain(params).collect()
+        }
+        Type::Datasec { vars, .. } => vars.iter_mut().map(|var| &mut var.var).collect(),
+        Type::Int { .. }
+        | Type::Enum(_)
+        | Type::Enum64(_)
+        | Type::Fwd { .. }
+        | Type::Float { .. } => Vec::new(),
+    }
+}
