@@ -8,6 +8,10 @@ use crate::model::Endianness;
 use crate::types::{Composite, Enum, IntEncoding, Linkage, Type, TypeId};
 use crate::uapi;
 
+mod sanitize;
+
+pub use sanitize::{Features, sanitize};
+
 /// Why types cannot be written as BTF.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EncodeError {

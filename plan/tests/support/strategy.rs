@@ -1,0 +1,262 @@
+//! Arbitrary plans: of the right shape, with any contents.
+
+use bpfplan_plan::types::{
+    Composite, Enum, Enumerator, IntEncoding, Linkage, Member, Param, SecVar, Type,
+};
+use bpfplan_plan::{
+    BtfIds, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning, Plan, Slot,
+    SlotTarget, Source, Template, TypeId, format, uapi,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+pub fn plan() -> impl Strategy<Value = Plan> {
+    (
+        object(),
+        vec(map(), 0..5),
+        vec(
+            (text(), text()).prop_map(|(section, kind)| NotPlanned { section, kind }),
+            0..3,
+        ),
+        vec(ty(), 0..12),
+        any::<u32>(),
+        vec(any::<u8>(), 0..200),
+    )
+        .prop_map(
+            |(object, maps, not_planned, types, kernel_types, btf)| Plan {
+                version: format::VERSION,
+                object,
+                maps,
+                not_planned,
+                types,
+                kernel_types,
+                btf,
+            },
+        )
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z_]{0,12}", ".{0,6}"]
+}
+
+fn id() -> impl Strategy<Value = TypeId> {
+    prop_oneof![0..20_u32, any::<u32>()].prop_map(TypeId)
+}
+
+fn object() -> impl Strategy<Value = Object> {
+    (text(), option::of(text()), any::<bool>()).prop_map(|(name, sha256, big)| Object {
+        name,
+        sha256,
+        endianness: if big {
+            Endianness::Big
+        } else {
+            Endianness::Little
+        },
+    })
+}
+
+fn map() -> impl Strategy<Value = Map> {
+    (any_map(), option::of(any_map())).prop_map(|(map, template): (Map, Option<Template>)| Map {
+        inner: template,
+        ..map
+    })
+}
+
+/// A map without a template.
+fn any_map<I: std::fmt::Debug>() -> impl Strategy<Value = Map<I>> {
+    let numbers = (
+        any::<[u32; 4]>(),
+        any::<u64>(),
+        map_type(),
+        option::of(any::<u32>()),
+    );
+    let types = (
+        option::of(id()),
+        option::of(id()),
+        option::of(any::<[u32; 2]>()),
+    );
+    let rest = (
+        vec(slot(), 0..4),
+        option::of(data()),
+        option::of(source()),
+        any::<bool>(),
+    );
+    (text(), numbers, types, rest).prop_map(|(name, numbers, types, rest)| {
+        let ([key_size, value_size, map_flags, numa_node], map_extra, map_type, entries) = numbers;
+        let (key_type, value_type, ids) = types;
+        let (slots, data, source, pinned) = rest;
+        Map {
+            name,
+            map_type,
+            key_size,
+            value_size,
+            max_entries: entries.map_or(MaxEntries::PossibleCpus, MaxEntries::Count),
+            map_flags,
+            map_extra,
+            numa_node,
+            pinning: if pinned {
+                Pinning::ByName
+            } else {
+                Pinning::None
+            },
+            key_type,
+            value_type,
+            btf: ids.map(|[key_type_id, value_type_id]| BtfIds {
+                key_type_id,
+                value_type_id,
+            }),
+            inner: None,
+            slots,
+            data,
+            source,
+        }
+    })
+}
+
+fn map_type() -> impl Strategy<Value = MapType> {
+    prop_oneof![0..=uapi::BPF_MAP_TYPE_INSN_ARRAY, any::<u32>()].prop_map(MapType)
+}
+
+fn slot() -> impl Strategy<Value = Slot> {
+    (any::<u32>(), text(), any::<bool>()).prop_map(|(index, name, program)| Slot {
+        index,
+        target: if program {
+            SlotTarget::Program(name)
+        } else {
+            SlotTarget::Map(name)
+        },
+    })
+}
+
+fn data() -> impl Strategy<Value = Data> {
+    (any::<u32>(), text(), any::<bool>()).prop_map(|(size, sha256, frozen)| Data {
+        size,
+        sha256,
+        frozen,
+    })
+}
+
+fn source() -> impl Strategy<Value = Source> {
+    (text(), any::<u32>()).prop_map(|(file, line)| Source { file, line })
+}
+
+fn composite() -> impl Strategy<Value = Composite> {
+    let member = (
+        option::of(text()),
+        id(),
+        any::<u32>(),
+        option::of(any::<u8>()),
+    )
+        .prop_map(|(name, ty, bit_offset, bitfield_size)| Member {
+            name,
+            ty,
+            bit_offset,
+            bitfield_size,
+        });
+    (option::of(text()), any::<u32>(), vec(member, 0..4)).prop_map(|(name, size, members)| {
+        Composite {
+            name,
+            size,
+            members,
+        }
+    })
+}
+
+fn enumeration() -> impl Strategy<Value = Enum> {
+    let variant = (text(), any::<u64>()).prop_map(|(name, value)| Enumerator { name, value });
+    (
+        option::of(text()),
+        any::<u32>(),
+        any::<bool>(),
+        vec(variant, 0..4),
+    )
+        .prop_map(|(name, size, signed, variants)| Enum {
+            name,
+            size,
+            signed,
+            variants,
+        })
+}
+
+fn int() -> impl Strategy<Value = Type> {
+    let encoding = prop_oneof![
+        Just(IntEncoding::Unsigned),
+        Just(IntEncoding::Signed),
+        Just(IntEncoding::Char),
+        Just(IntEncoding::Bool),
+    ];
+    (text(), any::<u32>(), any::<u8>(), any::<u8>(), encoding).prop_map(
+        |(name, size, bits, bit_offset, encoding)| Type::Int {
+            name,
+            size,
+            bits,
+            bit_offset,
+            encoding,
+        },
+    )
+}
+
+fn section() -> impl Strategy<Value = Type> {
+    let var = (id(), any::<u32>(), any::<u32>()).prop_map(|(var, offset, size)| SecVar {
+        var,
+        offset,
+        size,
+    });
+    (text(), any::<u32>(), vec(var, 0..4)).prop_map(|(name, size, vars)| Type::Datasec {
+        name,
+        size,
+        vars,
+    })
+}
+
+fn variable() -> impl Strategy<Value = Type> {
+    let linkage = prop_oneof![
+        Just(Linkage::Static),
+        Just(Linkage::Global),
+        Just(Linkage::Extern)
+    ];
+    (text(), id(), linkage).prop_map(|(name, to, linkage)| Type::Var { name, to, linkage })
+}
+
+fn proto() -> impl Strategy<Value = Type> {
+    let param = (option::of(text()), id()).prop_map(|(name, ty)| Param { name, ty });
+    (id(), vec(param, 0..4)).prop_map(|(returns, params)| Type::FuncProto { returns, params })
+}
+
+pub fn ty() -> impl Strategy<Value = Type> {
+    let tagged = (text(), id(), option::of(any::<u32>()), any::<bool>());
+    prop_oneof![
+        int(),
+        id().prop_map(|to| Type::Ptr { to }),
+        (id(), id(), any::<u32>()).prop_map(|(element, index, length)| Type::Array {
+            element,
+            index,
+            length
+        }),
+        composite().prop_map(Type::Struct),
+        composite().prop_map(Type::Union),
+        enumeration().prop_map(Type::Enum),
+        enumeration().prop_map(Type::Enum64),
+        (text(), any::<bool>()).prop_map(|(name, union)| Type::Fwd { name, union }),
+        (text(), id()).prop_map(|(name, to)| Type::Typedef { name, to }),
+        id().prop_map(|to| Type::Volatile { to }),
+        id().prop_map(|to| Type::Const { to }),
+        id().prop_map(|to| Type::Restrict { to }),
+        proto(),
+        variable(),
+        section(),
+        (text(), any::<u32>()).prop_map(|(name, size)| Type::Float { name, size }),
+        tagged.prop_map(|(value, to, component, attribute)| Type::DeclTag {
+            value,
+            to,
+            component,
+            attribute,
+        }),
+        (text(), id(), any::<bool>()).prop_map(|(value, to, attribute)| Type::TypeTag {
+            value,
+            to,
+            attribute
+        }),
+    ]
+}
