@@ -1,0 +1,264 @@
+//! The command line: what `--help`, the man pages and the completions are made of.
+
+use std::path::PathBuf;
+
+use bpfplan_plan::rules::KernelVersion;
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap_complete::Shell;
+
+use crate::size::Size;
+
+const EXAMPLES: &str = "\
+Examples:
+  bpfplan plan flow.bpf.o                          look at what a load would do
+  bpfplan check --kernel 5.15 *.bpf.o              find what that kernel would refuse
+  bpfplan compile flow.bpf.o -o flow.plan          write the plan at build time
+  bpfplan load flow.plan --pin-maps /sys/fs/bpf/flow
+  bpfplan unload /sys/fs/bpf/flow                  remove what that load pinned
+
+Exit status: 0 done (warnings included), 1 the object, the plan or the kernel said no,
+2 wrong usage. Results go to standard output, diagnostics to standard error.";
+
+/// Turn the map declarations of a compiled BPF object into a load plan, and load it.
+///
+/// A load plan says which maps a BPF object declares, in the order in which they are created,
+/// with their inner templates, their static slots and the types of their keys and values.
+/// People can read, review and diff it; `bpfplan load` executes exactly its steps.
+#[derive(Debug, Parser)]
+#[command(name = "bpfplan", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what a load would do, without doing it.
+    Plan(PlanArgs),
+    /// Check objects for what libbpf or the kernel would refuse.
+    Check(CheckArgs),
+    /// Write the load plan of an object to a file.
+    Compile(CompileArgs),
+    /// Create the maps of an object or a plan in the running kernel.
+    Load(LoadArgs),
+    /// Remove the pins that a load made, and nothing else.
+    Unload(UnloadArgs),
+    /// Print the JSON Schema of an output.
+    Schema(SchemaArgs),
+    /// Print a completion script for a shell.
+    Completions(CompletionsArgs),
+    /// Print the manual pages.
+    Man(ManArgs),
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan plan flow.bpf.o
+  bpfplan plan flow.bpf.o --format json | jq '.maps[].name'
+  bpfplan plan flow.bpf.o --format dot | dot -Tsvg -o flow.svg
+  clang -O2 -g -target bpf -c flow.bpf.c -o - | bpfplan plan -
+
+Lines with + are the steps of a load, in order. Memory is an estimate for full maps on a
+machine with 4 KiB pages.")]
+pub(crate) struct PlanArgs {
+    /// A BPF object, a plan in either form, or - for standard input.
+    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: PlanFormat,
+    /// Warn about what this kernel version would refuse, such as 5.15.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) kernel: Option<KernelVersion>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan check build/*.bpf.o
+  bpfplan check --kernel 5.10 --kernel 6.1 --max-memory 64Mi flow.bpf.o
+  bpfplan check --format github build/*.bpf.o      annotations in a GitHub workflow
+
+Each file is checked by itself. What the kernel would refuse is an error here.")]
+pub(crate) struct CheckArgs {
+    /// BPF objects or plans, or - for standard input.
+    #[arg(required = true, value_name = "OBJECT", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Also check against this kernel version, such as 5.15; may be repeated.
+    #[arg(long = "kernel", value_name = "VERSION")]
+    pub(crate) kernels: Vec<KernelVersion>,
+    /// Refuse a file whose maps need more memory than this, such as 64Ki, 10M or 2G.
+    ///
+    /// K, M and G count in 1000s, Ki, Mi and Gi in 1024s.
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) max_memory: Option<Size>,
+    /// How to show what was found.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: CheckFormat,
+}
+
+/// Arguments of `compile`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan compile flow.bpf.o -o flow.plan
+  bpfplan compile flow.bpf.o -o flow.json --format json
+  bpfplan compile - -o - < flow.bpf.o | ssh host bpfplan load - --pin-maps /sys/fs/bpf/flow
+
+The file appears when it is complete, or not at all.")]
+pub(crate) struct CompileArgs {
+    /// A BPF object, or - for standard input.
+    #[arg(value_name = "OBJECT", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// The file to write, or - for standard output.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
+    /// Form of the plan; both load.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: CompileFormat,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan load flow.bpf.o --dry-run                the calls, without making them
+  bpfplan load flow.plan --pin-maps /sys/fs/bpf/flow
+  bpfplan load flow.bpf.o --hold                   keep the maps until Ctrl-C
+
+A map lives as long as something holds it, so a load needs --pin-maps or --hold. If any
+step fails, everything that this load made is removed again.")]
+pub(crate) struct LoadArgs {
+    /// A BPF object, a plan in either form, or - for standard input.
+    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// Pin every map under its name in this directory of a bpffs; `.` in a name becomes `_`.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pin_maps: Option<PathBuf>,
+    /// Keep the maps alive in the foreground until interrupted.
+    #[arg(long)]
+    pub(crate) hold: bool,
+    /// Print the calls that a load would make, and make none.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Say what is being done.
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    /// How to show the result.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: LoadFormat,
+}
+
+/// Arguments of `unload`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bpfplan unload /sys/fs/bpf/flow
+
+A pin is removed only if it still is the map that the load created, told by its id.")]
+pub(crate) struct UnloadArgs {
+    /// The directory that was given to `load --pin-maps`.
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) dir: PathBuf,
+}
+
+/// Arguments of `schema`.
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Which output.
+    #[arg(value_enum, value_name = "OUTPUT")]
+    pub(crate) output: SchemaOf,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan completions bash > /etc/bash_completion.d/bpfplan
+  bpfplan completions zsh > ~/.zfunc/_bpfplan
+  bpfplan completions fish > ~/.config/fish/completions/bpfplan.fish")]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_enum, value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan man | man -l -
+  bpfplan man load | man -l -
+  bpfplan man --out /usr/local/share/man/man1")]
+pub(crate) struct ManArgs {
+    /// The subcommand whose page to print; without it, the page of bpfplan itself.
+    #[arg(value_name = "COMMAND", conflicts_with = "out")]
+    pub(crate) command: Option<String>,
+    /// Write all pages into this directory instead.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Formats of `plan`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum PlanFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// The plan itself; see `bpfplan schema plan`.
+    Json,
+    /// A graph for Graphviz.
+    Dot,
+    /// A graph for Mermaid.
+    Mermaid,
+}
+
+/// Formats of `check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum CheckFormat {
+    /// For people, on standard error.
+    #[default]
+    Text,
+    /// One document on standard output; see `bpfplan schema diagnostics`.
+    Json,
+    /// Workflow commands that GitHub shows as annotations, on standard output.
+    Github,
+    /// One line each, on standard error.
+    Short,
+}
+
+/// Formats of `compile`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum CompileFormat {
+    /// Compact.
+    #[default]
+    Binary,
+    /// Readable and fit for diffs.
+    Json,
+}
+
+/// Formats of `load`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum LoadFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One document; see `bpfplan schema load`.
+    Json,
+}
+
+/// Outputs that have a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// `plan --format json` and plans in JSON.
+    Plan,
+    /// `check --format json`, and what `plan`, `compile` and `load` print when they fail.
+    Diagnostics,
+    /// `load --format json`.
+    Load,
+}

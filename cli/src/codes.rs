@@ -1,0 +1,16 @@
+//! Codes of the command's own diagnostics: BP09xx, files.
+
+use bpfplan_plan::Code;
+
+/// A file cannot be read: it is missing, a directory, a device, empty or endless.
+pub(crate) const UNREADABLE: Code = Code("BP0901");
+/// A file looks like a plan and does not read as one.
+pub(crate) const NOT_A_PLAN: Code = Code("BP0902");
+/// An object is wanted, and the file is a plan.
+pub(crate) const ALREADY_A_PLAN: Code = Code("BP0903");
+/// A file cannot be written.
+pub(crate) const UNWRITABLE: Code = Code("BP0904");
+/// The maps need more memory than `--max-memory` allows.
+pub(crate) const TOO_MUCH_MEMORY: Code = Code("BP0905");
+/// A section declares maps of a kind that is not planned yet, so it was not checked.
+pub(crate) const NOT_CHECKED: Code = Code("BP0906");

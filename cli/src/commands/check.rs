@@ -1,0 +1,100 @@
+//! `bpfplan check`.
+
+use std::io;
+use std::path::Path;
+
+use bpfplan_loader::{Kernel as _, RealKernel};
+use bpfplan_plan::rules::{self, Target};
+use bpfplan_plan::{Diagnostic, NotPlanned, Plan, Severity};
+
+use crate::args::{CheckArgs, CheckFormat};
+use crate::codes;
+use crate::exit::Exit;
+use crate::input;
+use crate::output;
+use crate::render::diagnostics::{github, json, short};
+use crate::size::{Size, human};
+
+/// Checks each file by itself.
+///
+/// # Errors
+/// As [`output::result`].
+pub(crate) fn run(args: &CheckArgs) -> io::Result<Exit> {
+    let mut diagnostics = Vec::new();
+    for path in &args.inputs {
+        diagnostics.extend(check(path, args));
+    }
+    match args.format {
+        CheckFormat::Text => output::diagnostics(&diagnostics),
+        CheckFormat::Short => output::talk_lines(&short::render(&diagnostics)),
+        CheckFormat::Json => output::result(&json::render(&diagnostics)?)?,
+        CheckFormat::Github => output::result(&github::render(&diagnostics))?,
+    }
+    let refused = diagnostics.iter().any(Diagnostic::is_error);
+    Ok(if refused { Exit::Refused } else { Exit::Done })
+}
+
+fn check(path: &Path, args: &CheckArgs) -> Vec<Diagnostic> {
+    let input = match input::read(path, false) {
+        Ok(input) => input,
+        Err(diagnostics) => return diagnostics,
+    };
+    let mut diagnostics = input.warnings;
+    diagnostics.extend(rules::lint(&input.plan, &args.kernels));
+    diagnostics.extend(
+        args.max_memory
+            .and_then(|limit| too_much_memory(&input.plan, limit)),
+    );
+    diagnostics.extend(input.plan.not_planned.iter().map(not_planned));
+    input::with_name(path, diagnostics)
+}
+
+/// What was not looked at is said, but it is no fault of the object.
+fn not_planned(section: &NotPlanned) -> Diagnostic {
+    let message = format!(
+        "section {} ({}) is not checked yet",
+        section.section, section.kind
+    );
+    Diagnostic::new(codes::NOT_CHECKED, Severity::Note, message)
+}
+
+/// Adds up what the maps need on this machine.
+fn too_much_memory(plan: &Plan, limit: Size) -> Option<Diagnostic> {
+    let kernel = RealKernel::new();
+    let target = Target {
+        page_size: kernel.page_size(),
+        possible_cpus: kernel.possible_cpus().unwrap_or(1),
+    };
+    let memory = |map| rules::memory(map, &target);
+    let total = plan
+        .maps
+        .iter()
+        .map(memory)
+        .fold(0_u64, u64::saturating_add);
+    if total <= limit.0 {
+        return None;
+    }
+    let mut diagnostic = Diagnostic::error(
+        codes::TOO_MUCH_MEMORY,
+        format!(
+            "the maps need about {} when they are full, more than the {} that --max-memory allows",
+            human(total),
+            human(limit.0),
+        ),
+    )
+    .note(format!(
+        "estimated for {} possible CPUs and pages of {}, as on this machine",
+        target.possible_cpus,
+        human(target.page_size.into()),
+    ));
+    if let Some(largest) = plan.maps.iter().max_by_key(|map| memory(map)) {
+        diagnostic = diagnostic
+            .at(largest.source.as_ref(), "the largest map")
+            .help(format!(
+                "'{}' alone needs about {}",
+                largest.name,
+                human(memory(largest))
+            ));
+    }
+    Some(diagnostic)
+}

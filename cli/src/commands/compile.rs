@@ -1,0 +1,85 @@
+//! `bpfplan compile`.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use bpfplan_plan::{Diagnostic, format};
+use tempfile::NamedTempFile;
+
+use crate::args::{CompileArgs, CompileFormat};
+use crate::codes;
+use crate::exit::Exit;
+use crate::input;
+use crate::output;
+
+/// Compiles an object into a file.
+///
+/// # Errors
+/// As [`output::result`].
+pub(crate) fn run(args: &CompileArgs) -> io::Result<Exit> {
+    let json = args.format == CompileFormat::Json;
+    let input = match input::read_object(&args.input, true) {
+        Ok(input) => input,
+        Err(diagnostics) => {
+            output::failure(&diagnostics, json)?;
+            return Ok(Exit::Refused);
+        }
+    };
+    output::diagnostics(&input.warnings);
+    let bytes = match args.format {
+        CompileFormat::Binary => format::to_binary(&input.plan),
+        CompileFormat::Json => format::to_json(&input.plan).map(String::into_bytes),
+    }
+    .map_err(io::Error::other)?;
+    if args.output == Path::new("-") {
+        output::bytes(&bytes)?;
+        return Ok(Exit::Done);
+    }
+    if let Err(error) = write_whole(&args.output, &bytes) {
+        let mut diagnostic = Diagnostic::error(
+            codes::UNWRITABLE,
+            format!("the plan cannot be written: {error}"),
+        );
+        diagnostic.object = Some(args.output.to_string_lossy().into_owned());
+        output::failure(&[diagnostic], json)?;
+        return Ok(Exit::Refused);
+    }
+    Ok(Exit::Done)
+}
+
+/// Writes beside the file and renames, so that no reader ever sees half a plan.
+///
+/// Something that is not a regular file (`/dev/stdout`, a pipe) is written to as it is.
+fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    // Through symbolic links, so that the link stays and its target is replaced.
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let present = path.metadata().ok();
+    if present
+        .as_ref()
+        .is_some_and(|metadata| !metadata.is_file() && !metadata.is_dir())
+    {
+        return std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)?
+            .write_all(bytes);
+    }
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    // What a file keeps when it is written again, or what a new one gets, less the umask.
+    let mode = present.map_or(0o666, |metadata| metadata.permissions().mode());
+    let mut file = tempfile::Builder::new()
+        .prefix(".bpfplan-")
+        .permissions(std::fs::Permissions::from_mode(mode))
+        .tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.as_file().sync_all()?;
+    persist(file, &path)
+}
+
+fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {
+    file.persist(path).map(drop).map_err(|error| error.error)
+}

@@ -1,0 +1,264 @@
+//! `bpfplan load`.
+
+use std::io;
+use std::path::Path;
+
+use bpfplan_loader::{
+    ErrorKind, Kernel, LoadError, LoadOptions, Loaded, Progress, RealKernel, RecordingKernel, load,
+    load_with,
+};
+use bpfplan_plan::rules::Target;
+use bpfplan_plan::{Diagnostic, Plan, Step};
+use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::args::{LoadArgs, LoadFormat};
+use crate::documents::{DryRunDocument, LoadDocument, LoadedMap};
+use crate::exit::Exit;
+use crate::input::{self, Input};
+use crate::output;
+use crate::render::escape::plain;
+
+/// Loads an object or a plan.
+///
+/// # Errors
+/// As [`output::result`].
+pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
+    let json = args.format == LoadFormat::Json;
+    let input = match input::read(&args.input, false) {
+        Ok(input) => input,
+        Err(diagnostics) => {
+            output::failure(&diagnostics, json)?;
+            return Ok(Exit::Refused);
+        }
+    };
+    if args.dry_run {
+        dry_run(args, input, json)
+    } else {
+        load_maps(args, input, json)
+    }
+}
+
+fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
+    // From before the first map on: a signal that comes during the load ends the holding.
+    let signals = if args.hold {
+        Some(Signals::new([SIGINT, SIGTERM, SIGHUP])?)
+    } else {
+        None
+    };
+    let options = LoadOptions {
+        pin_maps: args.pin_maps.clone(),
+        hold: args.hold,
+        raise_nofile: true,
+    };
+    let mut say = |progress: Progress<'_>| {
+        if args.verbose {
+            output::talk(&describe(&input.plan, progress));
+        }
+    };
+    let loaded = match load_with(&input.plan, &RealKernel::new(), &options, &mut say) {
+        Ok(loaded) => loaded,
+        Err(error) => return failed(args, input.warnings, error, json),
+    };
+    let mut warnings = input.warnings;
+    warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+    if json {
+        output::result(&document(&loaded, warnings)?)?;
+    } else {
+        output::diagnostics(&warnings);
+        output::result(&report(&input.plan, &loaded, args.pin_maps.as_deref()))?;
+    }
+    if let Some(mut signals) = signals {
+        output::talk(&format!(
+            "holding {}; Ctrl-C or SIGTERM lets go of {}",
+            count(loaded.maps.len(), "map"),
+            if loaded.maps.len() == 1 { "it" } else { "them" },
+        ));
+        signals.forever().next();
+    }
+    Ok(Exit::Done)
+}
+
+/// Executes the plan on a kernel that only writes down the calls.
+fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
+    let machine = RealKernel::new();
+    let target = Target {
+        page_size: machine.page_size(),
+        possible_cpus: machine.possible_cpus().unwrap_or(1),
+    };
+    let mut kernel = RecordingKernel::new(target);
+    if let Some(directory) = &args.pin_maps {
+        // A directory that is there is used, and any other is made: whether that works, only
+        // the load itself can tell.
+        let present = match directory.parent() {
+            _ if directory.is_dir() => directory,
+            Some(parent) if parent == Path::new("") => Path::new("."),
+            Some(parent) => parent,
+            None => Path::new("/"),
+        };
+        kernel = kernel.with_directory(present);
+    }
+    let options = LoadOptions {
+        pin_maps: args.pin_maps.clone(),
+        hold: true,
+        raise_nofile: false,
+    };
+    match load(&input.plan, &kernel, &options) {
+        Ok(loaded) => {
+            let calls: Vec<String> = kernel.calls().iter().map(ToString::to_string).collect();
+            let mut warnings = input.warnings;
+            warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+            if json {
+                output::result(&to_json(&DryRunDocument { calls, warnings })?)?;
+            } else {
+                output::diagnostics(&warnings);
+                let lines: String = calls
+                    .iter()
+                    .map(|call| format!("{}\n", plain(call)))
+                    .collect();
+                output::result(&lines)?;
+            }
+            Ok(Exit::Done)
+        }
+        Err(error) => failed(args, input.warnings, error, json),
+    }
+}
+
+fn failed(
+    args: &LoadArgs,
+    warnings: Vec<Diagnostic>,
+    error: LoadError,
+    json: bool,
+) -> io::Result<Exit> {
+    let exit = if error.kind == ErrorKind::NotKept {
+        Exit::Usage
+    } else {
+        Exit::Refused
+    };
+    let mut diagnostics = input::with_name(&args.input, error.into());
+    diagnostics.extend(warnings);
+    output::failure(&diagnostics, json)?;
+    Ok(exit)
+}
+
+fn document<K: Kernel>(loaded: &Loaded<K>, warnings: Vec<Diagnostic>) -> io::Result<String> {
+    let maps = loaded.maps.iter().map(|map| LoadedMap {
+        name: map.name.clone(),
+        id: map.id,
+        pinned: map
+            .pinned
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
+        reused: false,
+        filled: map.filled,
+        max_entries: map.max_entries,
+    });
+    to_json(&LoadDocument {
+        maps: maps.collect(),
+        warnings,
+    })
+}
+
+fn to_json(document: &impl Serialize) -> io::Result<String> {
+    let mut text = serde_json::to_string_pretty(document).map_err(io::Error::other)?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// One line for each map, and one that sums up.
+fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) -> String {
+    let rows: Vec<[String; 4]> = plan
+        .maps
+        .iter()
+        .zip(&loaded.maps)
+        .map(|(map, made)| {
+            let slots = match made.filled {
+                0 => String::new(),
+                filled => format!("  {} filled", count(filled, "slot")),
+            };
+            let pin = made
+                .pinned
+                .as_ref()
+                .map(|path| format!("  {}", path.display()));
+            [
+                plain(&map.name).into_owned(),
+                map.map_type.to_string(),
+                format!("max_entries {}{slots}", made.max_entries),
+                plain(&pin.unwrap_or_default()).into_owned(),
+            ]
+        })
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+    };
+    let widths = [width(0), width(1), width(2)].map(Option::unwrap_or_default);
+    let mut text = String::new();
+    for (row, made) in rows.iter().zip(&loaded.maps) {
+        let [name, kind, facts, pin] = row;
+        let [name_width, kind_width, facts_width] = widths;
+        let line = format!(
+            "  {name:name_width$}  {kind:kind_width$}  id {id:<6}  {facts:facts_width$}{pin}",
+            id = made.id
+        );
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    if !rows.is_empty() {
+        text.push('\n');
+    }
+    let filled = loaded
+        .maps
+        .iter()
+        .map(|map| u64::from(map.filled))
+        .sum::<u64>();
+    text.push_str(&format!("{} created", count(rows.len(), "map")));
+    if filled > 0 {
+        text.push_str(&format!(", {} filled", count(filled, "slot")));
+    }
+    if let Some(directory) = directory {
+        let directory = directory.to_string_lossy();
+        text.push_str(&format!(
+            "; `bpfplan unload {}` removes the pins",
+            plain(&directory)
+        ));
+    }
+    text.push_str(".\n");
+    text
+}
+
+/// What a load is about to do, in words.
+fn describe(plan: &Plan, progress: Progress<'_>) -> String {
+    let name = |index: usize| {
+        plan.maps
+            .get(index)
+            .map_or_else(String::new, |map| plain(&map.name).into_owned())
+    };
+    let text = match progress {
+        Progress::Step(Step::LoadBtf) => format!("load BTF, {} bytes", plan.btf.len()),
+        Progress::Step(Step::CreateTemplate { map }) => {
+            format!("create the inner template of {}", name(map))
+        }
+        Progress::Step(Step::CreateMap { map }) => format!("create {}", name(map)),
+        Progress::Step(Step::DropTemplate { map }) => {
+            format!("close the inner template of {}", name(map))
+        }
+        Progress::Step(Step::FillSlots { map }) => {
+            let slots = plan.maps.get(map).map_or(0, |map| map.slots.len());
+            format!("fill {} of {}", count(slots, "slot"), name(map))
+        }
+        Progress::Step(Step::Pin { map }) => format!("pin {}", name(map)),
+        Progress::MakeDirectory(path) => format!("make {}", path.display()),
+        Progress::Record(path) => format!("record the load in {}", path.display()),
+        Progress::Pin { map, path } => format!("pin {} to {}", name(map), path.display()),
+    };
+    plain(&text).into_owned()
+}
+
+fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}

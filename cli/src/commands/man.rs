@@ -1,0 +1,80 @@
+//! `bpfplan man`.
+
+use std::io;
+use std::path::Path;
+
+use bpfplan_plan::Diagnostic;
+use clap::{Command, CommandFactory as _};
+use clap_mangen::Man;
+
+use crate::args::{Cli, ManArgs};
+use crate::codes;
+use crate::exit::Exit;
+use crate::output;
+use crate::render::escape;
+
+/// Prints a manual page, or writes all of them.
+///
+/// # Errors
+/// As [`output::bytes`].
+pub(crate) fn run(args: &ManArgs) -> io::Result<Exit> {
+    let pages = pages()?;
+    if let Some(directory) = &args.out {
+        return Ok(match write_all(directory, &pages) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                let message = format!("the pages cannot be written: {error}");
+                let mut diagnostic = Diagnostic::error(codes::UNWRITABLE, message);
+                diagnostic.object = Some(directory.to_string_lossy().into_owned());
+                output::diagnostics(&[diagnostic]);
+                Exit::Refused
+            }
+        });
+    }
+    let name = match &args.command {
+        Some(command) => format!("bpfplan-{command}"),
+        None => "bpfplan".to_owned(),
+    };
+    if let Some((_, page)) = pages.iter().find(|(page, _)| *page == name) {
+        output::bytes(page)?;
+        return Ok(Exit::Done);
+    }
+    let known: Vec<&str> = pages
+        .iter()
+        .filter_map(|(page, _)| page.strip_prefix("bpfplan-"))
+        .collect();
+    let asked = args.command.as_deref().unwrap_or_default();
+    output::talk(&format!(
+        "error: there is no page for '{}'; there are pages for {}",
+        escape::plain(asked),
+        known.join(", "),
+    ));
+    Ok(Exit::Usage)
+}
+
+/// All pages with their names.
+fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut root = Cli::command().disable_help_subcommand(true);
+    root.build();
+    let subcommands: Vec<Command> = root.get_subcommands().cloned().collect();
+    std::iter::once(root).chain(subcommands).map(page).collect()
+}
+
+fn page(command: Command) -> io::Result<(String, Vec<u8>)> {
+    // `build` has set it: `bpfplan` or `bpfplan-<command>`.
+    let name = command.get_display_name().unwrap_or("bpfplan").to_owned();
+    let mut page = Vec::new();
+    Man::new(command)
+        .title(name.to_uppercase())
+        .source(concat!("bpfplan ", env!("CARGO_PKG_VERSION")))
+        .manual("bpfplan manual")
+        .render(&mut page)?;
+    Ok((name, page))
+}
+
+fn write_all(directory: &Path, pages: &[(String, Vec<u8>)]) -> io::Result<()> {
+    std::fs::create_dir_all(directory)?;
+    pages
+        .iter()
+        .try_for_each(|(name, page)| std::fs::write(directory.join(format!("{name}.1")), page))
+}

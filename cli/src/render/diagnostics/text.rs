@@ -1,0 +1,95 @@
+//! Diagnostics for people, in the look of rustc.
+
+use annotate_snippets::renderer::Renderer;
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Snippet};
+use bpfplan_plan::{Diagnostic, Label, Severity};
+
+use super::headline;
+use super::source::Sources;
+use crate::render::escape::plain;
+
+/// Renders the diagnostics with an empty line after each.
+pub(crate) fn render(diagnostics: &[Diagnostic], colour: bool) -> String {
+    let renderer = if colour {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
+    let mut sources = Sources::default();
+    let mut text = String::new();
+    for diagnostic in diagnostics {
+        text.push_str(&renderer.render(&[group(diagnostic, &mut sources)]));
+        text.push_str("\n\n");
+    }
+    text
+}
+
+fn group<'a>(diagnostic: &Diagnostic, sources: &mut Sources) -> Group<'a> {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
+    };
+    let mut group = Group::with_title(
+        level
+            .primary_title(headline(diagnostic))
+            .id(diagnostic.code.0.to_owned()),
+    );
+    let mut notes = Vec::new();
+    for (n, label) in diagnostic.labels.iter().enumerate() {
+        let path = plain(&label.source.file).into_owned();
+        let message = plain(&label.message).into_owned();
+        let line = usize::try_from(label.source.line).unwrap_or(usize::MAX);
+        match sources.line(&label.source, &names(diagnostic, label)) {
+            Some(found) => {
+                let kind = if n == 0 {
+                    AnnotationKind::Primary
+                } else {
+                    AnnotationKind::Context
+                };
+                let annotation = kind.span(found.span).label(message);
+                group = group.element(
+                    Snippet::source(found.text)
+                        .path(path)
+                        .line_start(line)
+                        .annotation(annotation),
+                );
+            }
+            None if n == 0 => {
+                group = group.element(Origin::path(path).line(line));
+                notes.extend((!message.is_empty()).then_some(message));
+            }
+            None => notes.push(format!("{path}:{line}: {message}")),
+        }
+    }
+    if let Some(object) = &diagnostic.object {
+        if diagnostic.labels.is_empty() {
+            group = group.element(Origin::path(plain(object).into_owned()));
+        } else {
+            notes.push(format!("in {}", plain(object)));
+        }
+    }
+    notes.extend(diagnostic.notes.iter().map(|note| plain(note).into_owned()));
+    group = group.elements(notes.into_iter().map(|note| Level::NOTE.message(note)));
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(plain(help).into_owned()));
+    }
+    group
+}
+
+/// Names that the line of a label may be shown for: the map, or what the label quotes.
+fn names<'a>(diagnostic: &'a Diagnostic, label: &'a Label) -> Vec<&'a str> {
+    let map = diagnostic.map.as_deref();
+    let outer = map.and_then(|map| map.strip_suffix(".inner"));
+    let quoted = [&label.message, &diagnostic.message]
+        .into_iter()
+        .flat_map(|text| text.split('\'').skip(1).step_by(2));
+    let mut names: Vec<&str> = map.into_iter().chain(outer).collect();
+    if diagnostic.labels.first() == Some(label) {
+        names.extend(quoted);
+        names
+    } else {
+        // A further label is about something else first.
+        quoted.chain(names).collect()
+    }
+}

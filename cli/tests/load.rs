@@ -1,0 +1,202 @@
+//! `load` and `unload` against the running kernel: needs root, BPF and a bpffs.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panic"
+)]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use libtest_mimic::{Arguments, Trial};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{bpfplan, code, run, run_with, stderr, stdout};
+
+const OBJECT: &str = "fixtures/obj/device_tables.bpf.o";
+const BPFFS: &str = "/sys/fs/bpf";
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let missing = missing();
+    if let Some(why) = &missing {
+        println!("skipped: {why}");
+    }
+    let ignored = missing.is_some();
+    assert!(
+        !ignored || std::env::var_os("CI").is_none(),
+        "CI must be able to load: {missing:?}"
+    );
+    let test = |name: &str, body: fn()| {
+        Trial::test(name, move || {
+            body();
+            Ok(())
+        })
+        .with_ignored_flag(ignored)
+    };
+    let trials = vec![
+        test(
+            "a_load_pins_and_an_unload_removes",
+            a_load_pins_and_an_unload_removes,
+        ),
+        test("a_plan_loads_like_its_object", a_plan_loads_like_its_object),
+        test("holding_ends_with_a_signal", holding_ends_with_a_signal),
+        test(
+            "a_refused_load_leaves_nothing",
+            a_refused_load_leaves_nothing,
+        ),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// Why this machine cannot load.
+fn missing() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("only root can load".to_owned());
+    }
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let bpffs = mounts
+        .lines()
+        .any(|line| line.split(' ').nth(1) == Some(BPFFS));
+    (!bpffs).then(|| format!("no bpffs is mounted on {BPFFS}"))
+}
+
+/// A pin directory of this test's own, unloaded in the end whatever happens.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(Path::new(BPFFS).join(format!("bpfplan-cli-test-{}-{n}", std::process::id())))
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self
+            .0
+            .read_dir()
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if self.0.exists() {
+            let _ = run(["unload", self.path()]);
+        }
+    }
+}
+
+fn document(text: &str) -> Value {
+    let document: Value = serde_json::from_str(text).unwrap();
+    let schema = run(["schema", "load"]);
+    let schema: Value = serde_json::from_str(stdout(&schema)).unwrap();
+    assert!(jsonschema::is_valid(&schema, &document), "{text}");
+    document
+}
+
+fn a_load_pins_and_an_unload_removes() {
+    let pins = Pins::new();
+    let output = run([
+        "load",
+        OBJECT,
+        "--pin-maps",
+        pins.path(),
+        "--format",
+        "json",
+    ]);
+    assert_eq!((code(&output), stderr(&output)), (0, ""));
+    let document = document(stdout(&output));
+    let maps = document["maps"].as_array().unwrap();
+    let names: Vec<&str> = maps
+        .iter()
+        .map(|map| map["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["uplinks", "downlinks", "device_tables"]);
+    for map in maps {
+        assert!(map["id"].as_u64().unwrap() > 0);
+        let pin = pins.0.join(map["name"].as_str().unwrap());
+        assert_eq!(map["pinned"], pin.to_str().unwrap());
+        assert_eq!(map["reused"], false);
+        assert!(pin.exists());
+    }
+    assert_eq!(maps[2]["filled"], 2);
+
+    let again = run(["load", OBJECT, "--pin-maps", pins.path()]);
+    assert_eq!(code(&again), 1, "a second load must not touch the first");
+    assert!(pins.0.join("uplinks").exists());
+
+    let output = run(["unload", pins.path()]);
+    assert_eq!((code(&output), stderr(&output)), (0, ""));
+    assert!(!pins.0.exists());
+    assert_eq!(
+        code(&run(["unload", pins.path()])),
+        1,
+        "there is nothing left"
+    );
+}
+
+fn a_plan_loads_like_its_object() {
+    for format in ["binary", "json"] {
+        let pins = Pins::new();
+        let plan = run(["compile", OBJECT, "-o", "-", "--format", format]);
+        let output = run_with(["load", "-", "--pin-maps", pins.path()], &plan.stdout);
+        assert_eq!((code(&output), stderr(&output)), (0, ""), "{format}");
+        for name in ["uplinks", "downlinks", "device_tables"] {
+            assert!(pins.names().contains(&name.to_owned()), "{format}: {name}");
+        }
+        assert!(
+            stdout(&output).contains("3 maps created, 2 slots filled"),
+            "{}",
+            stdout(&output)
+        );
+        assert_eq!(code(&run(["unload", pins.path()])), 0);
+    }
+}
+
+fn holding_ends_with_a_signal() {
+    let mut child = bpfplan(["load", OBJECT, "--hold"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut talk = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    talk.read_line(&mut line).unwrap();
+    assert!(line.contains("hold"), "{line:?}");
+    assert!(child.try_wait().unwrap().is_none(), "it holds");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+fn a_refused_load_leaves_nothing() {
+    let pins = Pins::new();
+    let object = "fixtures/obj/bad_load_no_entries.bpf.o";
+    let output = run([
+        "load",
+        object,
+        "--pin-maps",
+        pins.path(),
+        "--format",
+        "json",
+    ]);
+    assert_eq!((code(&output), stderr(&output)), (1, ""));
+    let document: Value = serde_json::from_str(stdout(&output)).unwrap();
+    assert_eq!(document["diagnostics"][0]["map"], "table");
+    assert!(!pins.0.exists());
+}

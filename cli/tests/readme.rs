@@ -1,0 +1,39 @@
+//! What the README shows is what the command prints.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panic")]
+
+mod support;
+
+use support::{root, run, stderr, stdout};
+
+/// The commands in the README that ask no kernel, with what follows them.
+fn sessions(readme: &str) -> Vec<(&str, String)> {
+    let mut sessions = Vec::new();
+    let mut current: Option<(&str, String)> = None;
+    for line in readme.lines() {
+        if line.starts_with("```") || line.starts_with("$ ") {
+            sessions.extend(current.take());
+            let command = line.strip_prefix("$ bpfplan ");
+            current = command.map(|command| (command, String::new()));
+        } else if let Some((_, text)) = &mut current {
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    sessions
+        .into_iter()
+        .filter(|(command, _)| command.starts_with("plan ") || command.starts_with("check "))
+        .collect()
+}
+
+#[test]
+fn the_session_is_real() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let sessions = sessions(&readme);
+    assert!(sessions.len() >= 2, "the README shows no session");
+    for (command, text) in sessions {
+        let output = run(command.split(' '));
+        let printed = format!("{}{}", stdout(&output), stderr(&output));
+        assert_eq!(printed.trim_end(), text.trim_end(), "$ bpfplan {command}");
+    }
+}

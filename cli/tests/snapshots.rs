@@ -1,0 +1,131 @@
+//! What every fixture looks like: its plan as text and as JSON, the calls of its load, and what
+//! there is to say about it. `cargo insta review`, or `INSTA_UPDATE=always`, accepts changes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests fail by panic"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use bpfplan_compiler::{Options, compile};
+use bpfplan_loader::{Kernel as _, LoadOptions, RealKernel, RecordingKernel, load};
+use bpfplan_plan::rules::Target;
+use insta::{Settings, assert_snapshot};
+use libtest_mimic::{Arguments, Failed, Trial};
+use support::{code, fixtures, root, run, stderr, stdout};
+
+fn main() {
+    let mut trials: Vec<Trial> = fixtures()
+        .into_iter()
+        .map(|(name, object)| {
+            Trial::test(name.clone(), move || {
+                snapshot(&name, &object);
+                Ok(())
+            })
+        })
+        .collect();
+    trials.push(Trial::test(
+        "every_snapshot_has_a_fixture",
+        every_snapshot_has_a_fixture,
+    ));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn snapshot(name: &str, object: &str) {
+    let mut settings = Settings::clone_current();
+    settings.set_snapshot_path(root().join("snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let _bound = settings.bind_to_scope();
+
+    let text = run(["plan", object]);
+    if !text.stderr.is_empty() {
+        let diagnostics = format!("{}exit status {}", stderr(&text), code(&text));
+        assert_snapshot!(format!("{name}.diagnostics"), diagnostics);
+    }
+    if code(&text) != 0 {
+        assert_eq!(
+            (stdout(&text), code(&text)),
+            ("", 1),
+            "a refused object has no plan"
+        );
+        assert!(!text.stderr.is_empty(), "a refusal says why");
+        return;
+    }
+    assert_snapshot!(format!("{name}.plan"), stdout(&text));
+    let json = run(["plan", "--format", "json", object]);
+    assert_eq!(code(&json), 0);
+    assert_snapshot!(format!("{name}.json"), stdout(&json));
+    steps(name, object);
+}
+
+/// The calls of a load, on a machine that is the same everywhere; and `load --dry-run` prints
+/// those of this one.
+fn steps(name: &str, object: &str) {
+    let bytes = std::fs::read(root().join(object)).unwrap();
+    let file = object.rsplit('/').next().unwrap();
+    let plan = compile(&bytes, file, &Options { hash: false })
+        .unwrap()
+        .plan;
+    let options = LoadOptions {
+        hold: true,
+        ..LoadOptions::default()
+    };
+    let calls = |target: Target| {
+        let kernel = RecordingKernel::new(target);
+        let loaded = load(&plan, &kernel, &options);
+        loaded.map(|_| {
+            kernel
+                .calls()
+                .iter()
+                .map(|call| format!("{call}\n"))
+                .collect::<String>()
+        })
+    };
+
+    let output = run(["load", "--dry-run", object]);
+    let machine = RealKernel::new();
+    let here = Target {
+        page_size: machine.page_size(),
+        possible_cpus: machine.possible_cpus().unwrap(),
+    };
+    match (
+        calls(here),
+        calls(Target {
+            page_size: 4096,
+            possible_cpus: 4,
+        }),
+    ) {
+        (Ok(here), Ok(everywhere)) => {
+            assert_eq!((code(&output), stdout(&output)), (0, here.as_str()));
+            assert_snapshot!(format!("{name}.steps"), everywhere);
+        }
+        (Err(_), Err(_)) => {
+            // The plan stands, but this version does not load it.
+            assert_eq!((code(&output), stdout(&output)), (1, ""));
+            let refusal = format!("{}exit status 1", stderr(&output));
+            assert_snapshot!(format!("{name}.steps"), refusal);
+        }
+        _ => panic!("whether {object} can be loaded depends on the machine"),
+    }
+}
+
+fn every_snapshot_has_a_fixture() -> Result<(), Failed> {
+    let fixtures: BTreeSet<String> = fixtures().into_iter().map(|(name, _)| name).collect();
+    for entry in root().join("snapshots").read_dir()? {
+        let file = entry?.file_name().into_string().unwrap_or_default();
+        let Some(stem) = file.strip_suffix(".snap") else {
+            continue;
+        };
+        let fixture = stem.rsplit_once('.').map_or(stem, |(fixture, _)| fixture);
+        if !fixtures.contains(fixture) {
+            return Err(format!("snapshots/{file} belongs to no fixture; remove it").into());
+        }
+    }
+    Ok(())
+}
