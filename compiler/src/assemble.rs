@@ -1,5 +1,7 @@
 //! Makes the plan's maps out of declarations and slots.
 
+use std::collections::HashMap;
+
 use bpfplan_plan::btf::{EncodeError, encode};
 use bpfplan_plan::model::{Map, NoTemplate};
 use bpfplan_plan::types::{Type, TypeId};
@@ -129,11 +131,50 @@ fn decide_btf(view: &View, tags: &Tags, maps: &mut [Map], problems: &mut Problem
         }
     }
     let types = selection.finish();
+    let verifier = selection.refused(&types);
+    let mut refusals = Refusals {
+        types: &types,
+        verifier,
+        known: HashMap::new(),
+    };
     for (map, numbered) in maps.iter_mut().zip(&numbered) {
-        decide(map, numbered, &types, problems, None);
+        decide(map, numbered, &mut refusals, problems, None);
         if let (Some(inner), Some(numbered)) = (&mut map.inner, &numbered.inner) {
-            decide(inner, numbered, &types, problems, Some(&map.name));
+            decide(inner, numbered, &mut refusals, problems, Some(&map.name));
         }
+    }
+}
+
+/// Everything of a map that decides whether the kernel takes its types.
+type Shape = (MapType, [[u32; 2]; 3], [Option<TypeId>; 2]);
+
+/// The kernel's refusals, found once for maps that differ in name only: many may share one value.
+struct Refusals<'t> {
+    types: &'t [Type],
+    /// Types that make the kernel refuse the whole blob.
+    verifier: HashMap<TypeId, String>,
+    known: HashMap<Shape, Option<String>>,
+}
+
+impl Refusals<'_> {
+    fn get<I>(&mut self, map: &Map<I>) -> Option<String> {
+        let [counted, entries] = match map.max_entries {
+            MaxEntries::Count(count) => [1, count],
+            MaxEntries::PossibleCpus => [0, 0],
+        };
+        let sizes = [map.key_size, map.value_size];
+        let shape = (
+            map.map_type,
+            [sizes, [map.map_flags, counted], [entries, 0]],
+            [map.key_type, map.value_type],
+        );
+        let (types, verifier) = (self.types, &self.verifier);
+        let unloadable = || {
+            let mut ids = map.key_type.iter().chain(&map.value_type);
+            ids.find_map(|id| verifier.get(id).cloned())
+        };
+        let refusal = || rules::btf_refusal(map, types).or_else(unloadable);
+        self.known.entry(shape).or_insert_with(refusal).clone()
     }
 }
 
@@ -145,7 +186,7 @@ fn number<I>(map: &mut Map<I>, selection: &mut Selection<'_>) {
 fn decide<I>(
     map: &mut Map<I>,
     numbered: &Map<I>,
-    types: &[Type],
+    refusals: &mut Refusals<'_>,
     problems: &mut Problems,
     outer: Option<&str>,
 ) {
@@ -153,7 +194,7 @@ fn decide<I>(
     if untyped || !rules::wants_btf(map.map_type) {
         return;
     }
-    let Some(reason) = rules::btf_refusal(numbered, types) else {
+    let Some(reason) = refusals.get(numbered) else {
         // Filled in with the final ids by `renumber`.
         map.btf = Some(BtfIds {
             key_type_id: 0,

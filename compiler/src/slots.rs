@@ -356,3 +356,45 @@ fn warn_offset(
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixup::Linkage;
+
+    fn variables(places: &[(u32, u32)]) -> Vec<Variable> {
+        let variable = |(offset, size): &(u32, u32)| Variable {
+            id: 1,
+            name: String::new(),
+            offset: *offset,
+            size: *size,
+            linkage: Linkage::Global,
+        };
+        places.iter().map(variable).collect()
+    }
+
+    #[test]
+    fn the_first_variable_around_a_pointer_owns_it() {
+        let shapes: [&[(u32, u32)]; 4] = [
+            &[(0, 32), (32, 16), (48, 8)],
+            &[(0, 8), (0, 64), (16, 16), (24, 100)],
+            &[(0, 0), (8, 4), (8, 16), (100, 8)],
+            &[],
+        ];
+        for shape in shapes {
+            let variables = variables(shape);
+            let owners = Owners::new(&variables);
+            for offset in 0..140_u32 {
+                let expected = shape
+                    .iter()
+                    .position(|(start, size)| *start <= offset && offset + 8 <= start + size);
+                assert_eq!(
+                    owners.find(u64::from(offset)),
+                    expected,
+                    "{shape:?} {offset}"
+                );
+            }
+            assert_eq!(owners.find(u64::MAX), None);
+        }
+    }
+}

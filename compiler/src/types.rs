@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use bpfplan_plan::rules;
 use bpfplan_plan::types::{Type, TypeId};
 
 use crate::btf::trim::Trimmed;
@@ -66,12 +67,49 @@ impl<'v> Selection<'v> {
             }
             self.order.push(id);
             self.ids.insert(id, TypeId(self.len()));
-            let mut next = references(ty);
-            next.extend(self.tags.of.get(&id).into_iter().flatten());
-            next.extend(self.tags.contained.get(&id));
-            stack.extend(next.into_iter().rev());
+            stack.extend(self.neighbours(id, ty).into_iter().rev());
         }
-        self.ids.get(&root).copied().unwrap_or(TypeId::VOID)
+        self.renumber(root)
+    }
+
+    /// What comes along with a type: what it refers to, its tags, and what a tag names.
+    fn neighbours(&self, id: TypeId, ty: &Type) -> Vec<TypeId> {
+        let mut next = references(ty);
+        next.extend(self.tags.of.get(&id).into_iter().flatten());
+        next.extend(self.tags.contained.get(&id));
+        next
+    }
+
+    /// The types that come along with one that the kernel's verifier refuses, with the reason.
+    /// `types` are those of [`Selection::finish`].
+    pub(crate) fn refused(&self, types: &[Type]) -> HashMap<TypeId, String> {
+        let mut reached_by: HashMap<TypeId, Vec<TypeId>> = HashMap::new();
+        let mut refused = HashMap::new();
+        let mut queue = Vec::new();
+        for (id, old) in (1..).map(TypeId).zip(&self.order) {
+            let next = self.view.get(*old).map(|ty| self.neighbours(*old, ty));
+            for next in next.unwrap_or_default() {
+                reached_by.entry(self.renumber(next)).or_default().push(id);
+            }
+            if let Some(reason) = rules::type_refusal(types, id) {
+                refused.insert(id, reason);
+                queue.push(id);
+            }
+        }
+        while let Some(id) = queue.pop() {
+            let reason = refused.get(&id).cloned().unwrap_or_default();
+            for outer in reached_by.remove(&id).unwrap_or_default() {
+                refused.entry(outer).or_insert_with(|| {
+                    queue.push(outer);
+                    reason.clone()
+                });
+            }
+        }
+        refused
+    }
+
+    fn renumber(&self, id: TypeId) -> TypeId {
+        self.ids.get(&id).copied().unwrap_or(TypeId::VOID)
     }
 
     /// The types under their new ids.
@@ -81,11 +119,10 @@ impl<'v> Selection<'v> {
             .iter()
             .filter_map(|id| self.view.get(*id))
             .cloned();
-        let renumber = |id: TypeId| self.ids.get(&id).copied().unwrap_or(TypeId::VOID);
         types
             .map(|mut ty| {
                 for id in references_mut(&mut ty) {
-                    *id = renumber(*id);
+                    *id = self.renumber(*id);
                 }
                 ty
             })

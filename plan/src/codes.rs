@@ -29,6 +29,8 @@ pub const SPECIAL_FIELDS_MALFORMED: Code = Code("BP0407");
 pub const KERNEL_NAME_SHARED: Code = Code("BP0408");
 /// The kernel changes `max_entries`.
 pub const ENTRIES_ROUNDED: Code = Code("BP0409");
+/// The map's type is none that this version knows.
+pub const TYPE_UNKNOWN: Code = Code("BP0410");
 
 /// The plan's version or object is not one that can be loaded.
 pub const PLAN_HEADER: Code = Code("BP0501");
@@ -69,6 +71,7 @@ pub const ALL: &[(Code, &str)] = &[
     ),
     (KERNEL_NAME_SHARED, "two maps have one name in the kernel"),
     (ENTRIES_ROUNDED, "the kernel changes max_entries"),
+    (TYPE_UNKNOWN, "unknown map type"),
     (PLAN_HEADER, "plan that cannot be loaded"),
     (PLAN_NAME, "wrong name in a plan"),
     (PLAN_MAP, "contradiction in a map of a plan"),

@@ -8,6 +8,8 @@ use thiserror::Error;
 use crate::model::Plan;
 
 pub mod bytes;
+#[cfg(feature = "schema")]
+mod schema;
 mod values;
 
 /// Version of the file format that this crate reads and writes.
@@ -121,7 +123,7 @@ fn starts_with_brace(bytes: &[u8]) -> bool {
 #[cfg(feature = "schema")]
 #[must_use]
 pub fn schema() -> schemars::Schema {
-    schemars::schema_for!(Plan)
+    schema::plan()
 }
 
 /// Serialises `value` for people, or `compact` for the binary form.

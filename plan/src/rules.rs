@@ -16,6 +16,7 @@ pub mod needs;
 pub mod slots;
 pub(crate) mod special;
 pub mod table;
+pub mod verifier;
 pub mod version;
 
 pub use btf::{btf_refusal, wants_btf};
@@ -26,4 +27,5 @@ pub use lint::lint;
 pub use memory::{Target, memory};
 pub use needs::needs;
 pub use slots::slot_errors;
+pub use verifier::type_refusal;
 pub use version::KernelVersion;

@@ -83,3 +83,48 @@ fn check_info(info: &[u8], least: usize, endianness: Endianness) -> Option<()> {
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A section with one record of function information.
+    fn good() -> Vec<u8> {
+        let header = [BTF_MAGIC | BTF_VERSION << 16, 24, 0, 20, 20, 0];
+        let info = [8, 1, 1, 0, 1];
+        let words = header.iter().chain(&info);
+        words.flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_libbpf_takes() {
+        assert_eq!(check(&good()), Ok(()));
+    }
+
+    #[test]
+    fn what_libbpf_refuses() {
+        // Magic, version, header length, offset, length, record size, records.
+        for (offset, value) in [
+            (0, 0),
+            (2, 2),
+            (4, 20),
+            (4, 44),
+            (8, 2),
+            (8, 200),
+            (12, 4),
+            (12, 21),
+            (24, 4),
+            (24, 9),
+            (32, 0),
+            (32, 2),
+            (32, 255),
+        ] {
+            let mut section = good();
+            section[offset] = value;
+            assert!(check(&section).is_err(), "{value} at {offset}");
+        }
+        for length in 0..good().len() {
+            assert!(check(&good()[..length]).is_err(), "{length}");
+        }
+    }
+}

@@ -129,7 +129,8 @@ pub fn agree(running: KernelVersion) -> Result<(), Failed> {
                 problems.join("\n")
             );
         }
-        let known = running >= rules::needs(&map::<Template>(valid)).0;
+        let known = rules::needs(&map::<Template>(valid), &[])
+            .is_some_and(|(since, _)| running >= since);
         if known && (of_type.accepted < 20 || of_type.refused < 20) {
             problems.push(format!(
                 "only {} accepted and {} refused of type {}",
@@ -188,8 +189,9 @@ fn check(
         .into_iter()
         .map(|refusal| (refusal.errno, refusal.reason))
         .collect();
-    let (since, what) = rules::needs(map);
-    if since > running {
+    if let Some((since, what)) = rules::needs(map, &[])
+        && since > running
+    {
         predicted.push((libc::EINVAL, format!("{what} needs Linux {since}")));
     }
     let answer = if needs_btf(map.map_type) {

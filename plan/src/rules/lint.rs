@@ -64,6 +64,14 @@ fn attributes<I>(
     kernels: &[KernelVersion],
     found: &mut Vec<Diagnostic>,
 ) {
+    if rules(map.map_type).is_none() {
+        let message = format!("map type {} is unknown", map.map_type.0);
+        found.push(
+            place
+                .report(codes::TYPE_UNKNOWN, Severity::Error, "type", &message)
+                .note("kernels up to Linux 6.19 answer EINVAL; a newer one may know it"),
+        );
+    }
     for refusal in create::refusals(map) {
         let answer = format!("the kernel answers {}", errno_name(refusal.errno));
         let report = place
@@ -147,6 +155,29 @@ fn types<I>(
                 .note("the kernel answers EINVAL")
                 .help("declare both with __type(key, int) and __type(value, ...)"),
         );
+        return;
+    }
+    for kernel in kernels {
+        let needs = needs::of_fields(map, types).into_iter();
+        if let Some(need) = needs
+            .filter(|need| need.since > *kernel)
+            .max_by_key(|n| n.since)
+        {
+            let message = format!("{} need Linux {}, not {kernel}", need.what, need.since);
+            found.push(
+                place
+                    .report(
+                        codes::KERNEL_TOO_OLD,
+                        Severity::Warning,
+                        need.field,
+                        &message,
+                    )
+                    .note("that kernel creates the map, but its programs cannot use the field"),
+            );
+        }
+    }
+    // The compiler leaves out what the kernel would refuse, and has said so.
+    if map.btf.is_none() && row.btf != Btf::Required {
         return;
     }
     if let Some((errno, reason)) = btf::refusal(map, row, types) {

@@ -2,8 +2,10 @@
 
 use super::KernelVersion;
 use super::flags::{bits, flag_names, flag_since};
+use super::special::{Record, record};
 use super::table::{MAP_EXTRA, rules};
 use crate::model::Map;
+use crate::types::Type;
 
 /// An attribute and the first kernel that takes it.
 pub(crate) struct Need {
@@ -42,24 +44,37 @@ pub(crate) fn all<I>(map: &Map<I>) -> Vec<Need> {
     needs
 }
 
-/// The oldest kernel that takes this map's own attributes, and the one that demands it, such as
+/// What the special fields of the map's values need. An older kernel creates the map all the same
+/// and does not know the field, so it is the programs that need it.
+pub(crate) fn of_fields<I>(map: &Map<I>, types: &[Type]) -> Vec<Need> {
+    let Some(Record::Fields(fields)) = map.value_type.map(|value| record(types, value)) else {
+        return Vec::new();
+    };
+    let need = |kind: super::special::Kind| Need {
+        since: kind.since(),
+        field: "value",
+        what: format!("{} in its values", kind.name()),
+    };
+    fields.iter().map(|field| need(field.kind)).collect()
+}
+
+/// The oldest kernel on which this map can be created and used, and what demands it, such as
 /// `BPF_F_INNER_MAP` or the type's name. The template of an outer map is asked for separately.
 ///
-/// A type that is not known here is newer than all that are: its answer is Linux 6.19.
+/// `types` are those of the plan: special fields of the values have needs of their own. `None`
+/// for a type that is not known here.
 #[must_use]
-pub fn needs<I>(map: &Map<I>) -> (KernelVersion, String) {
+pub fn needs<I>(map: &Map<I>, types: &[Type]) -> Option<(KernelVersion, String)> {
+    let needs = all(map).into_iter().chain(of_fields(map, types));
     // Of equal versions the first counts: the type says more than its flags.
-    let mut newest: Option<Need> = None;
-    for need in all(map) {
-        if newest
-            .as_ref()
-            .is_none_or(|newest| need.since > newest.since)
-        {
-            newest = Some(need);
+    let newest = needs.reduce(|newest, need| {
+        if need.since > newest.since {
+            need
+        } else {
+            newest
         }
-    }
-    newest.map_or_else(
-        || (KernelVersion::new(6, 19), map.map_type.to_string()),
-        |need| (need.since, need.what),
-    )
+    });
+    newest
+        .filter(|_| rules(map.map_type).is_some())
+        .map(|need| (need.since, need.what))
 }

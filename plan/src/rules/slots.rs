@@ -150,7 +150,7 @@ fn misfit(map: &Map, slot: &Slot, target: &Map, mismatch: &Mismatch) -> Diagnost
 }
 
 fn about(code: Code, map: &Map, slot: &Slot, message: &str) -> Diagnostic {
-    Diagnostic::error(code, format!("slot {}: {message}", slot.index))
+    Diagnostic::error(code, message)
         .map(&map.name)
         .field(format!("values[{}]", slot.index))
         .at(map.source.as_ref(), "the outer map")

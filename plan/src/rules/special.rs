@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::KernelVersion;
 use super::layout::{get, resolve};
 use super::table::TypeRules;
 use crate::types::{Composite, Type, TypeId};
@@ -84,6 +85,24 @@ impl Kind {
                 .map(|(name, _)| *name)
         };
         named.or_else(tagged).unwrap_or_default()
+    }
+
+    /// First kernel whose programs can use the field.
+    pub(crate) fn since(self) -> KernelVersion {
+        let (major, minor) = match self {
+            Self::SpinLock => (5, 1),
+            Self::Timer => (5, 15),
+            Self::KptrUntrusted | Self::Kptr => (5, 19),
+            Self::ListHead => (6, 2),
+            Self::RbRoot => (6, 3),
+            Self::Refcount => (6, 4),
+            Self::PercpuKptr => (6, 7),
+            Self::Workqueue => (6, 10),
+            Self::Uptr => (6, 13),
+            Self::ResSpinLock => (6, 15),
+            Self::TaskWork => (6, 18),
+        };
+        KernelVersion { major, minor }
     }
 
     fn is_unique(self) -> bool {

@@ -130,6 +130,7 @@ fn walks(types: &[Type], problems: &mut Problems) {
     ] {
         if let Err(id) = depth(types, edges) {
             problems.plan(codes::PLAN_TYPES, format!("type [{id}] {what}"));
+            return;
         }
     }
 }

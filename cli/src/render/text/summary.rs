@@ -108,18 +108,18 @@ fn totals(plan: &Plan) -> String {
 /// `Needs Linux 5.10 (luts: BPF_F_INNER_MAP); batch fill 5.19, else per slot.`
 fn kernel(plan: &Plan, fills: bool) -> String {
     let of_map = |map: &Map| {
-        let (version, why) = rules::needs(map);
-        (version, map.name.clone(), why)
+        let (version, why) = rules::needs(map, &plan.types)?;
+        Some((version, map.name.clone(), why))
     };
     let of_template = |map: &Map| {
         let inner = map.inner.as_ref()?;
-        let (version, why) = rules::needs(inner);
+        let (version, why) = rules::needs(inner, &plan.types)?;
         Some((version, inner.name.clone(), why))
     };
     let newest = plan
         .maps
         .iter()
-        .flat_map(|map| [Some(of_map(map)), of_template(map)])
+        .flat_map(|map| [of_map(map), of_template(map)])
         .flatten()
         // The first of equals, so that the text points at the first cause.
         .reduce(|newest, next| if next.0 > newest.0 { next } else { newest });

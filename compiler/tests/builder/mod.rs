@@ -1,0 +1,247 @@
+//! Builds small BPF objects, good and bad, without a compiler.
+#![allow(dead_code, unreachable_pub)] // Every test uses a part of it.
+
+use bpfplan_plan::types::{Composite, IntEncoding, Linkage, Member, SecVar, Type, TypeId};
+use bpfplan_plan::{Endianness, btf, uapi};
+use object::write::{Object, Relocation, SectionId, Symbol, SymbolFlags, SymbolId, SymbolSection};
+use object::{
+    Architecture, BinaryFormat, RelocationFlags, SectionKind, SymbolKind, SymbolScope, elf,
+};
+
+/// What `.maps` declares.
+pub struct Maps {
+    pub types: Vec<Type>,
+    pub vars: Vec<SecVar>,
+    /// Name, offset and size of each variable.
+    pub symbols: Vec<(String, u32, u32)>,
+    /// Offset and name of the target of each relocation.
+    pub relocations: Vec<(u64, String)>,
+    pub endianness: Endianness,
+    int: TypeId,
+}
+
+impl Maps {
+    pub fn new() -> Self {
+        let int = Type::Int {
+            name: "int".to_owned(),
+            size: 4,
+            bits: 32,
+            bit_offset: 0,
+            encoding: IntEncoding::Signed,
+        };
+        Self {
+            types: vec![int],
+            vars: Vec::new(),
+            symbols: Vec::new(),
+            relocations: Vec::new(),
+            endianness: Endianness::Little,
+            int: TypeId(1),
+        }
+    }
+
+    pub fn int(&self) -> TypeId {
+        self.int
+    }
+
+    pub fn add(&mut self, ty: Type) -> TypeId {
+        self.types.push(ty);
+        TypeId(u32::try_from(self.types.len()).unwrap())
+    }
+
+    pub fn pointer(&mut self, to: TypeId) -> TypeId {
+        self.add(Type::Ptr { to })
+    }
+
+    /// `__uint(..., number)`.
+    pub fn number(&mut self, length: u32) -> TypeId {
+        let array = self.add(Type::Array {
+            element: self.int,
+            index: self.int,
+            length,
+        });
+        self.pointer(array)
+    }
+
+    /// `__array(values, struct inner)`.
+    pub fn values(&mut self, inner: TypeId) -> TypeId {
+        let element = self.pointer(inner);
+        self.add(Type::Array {
+            element,
+            index: self.int,
+            length: 0,
+        })
+    }
+
+    pub fn structure(&mut self, name: Option<&str>, members: &[(&str, TypeId)]) -> TypeId {
+        let members: Vec<_> = (0..)
+            .zip(members)
+            .map(|(index, (name, ty))| Member {
+                name: Some((*name).to_owned()).filter(|name| !name.is_empty()),
+                ty: *ty,
+                bit_offset: 64 * index,
+                bitfield_size: None,
+            })
+            .collect();
+        let size = 8 * u32::try_from(members.len()).unwrap();
+        self.add(Type::Struct(Composite {
+            name: name.map(str::to_owned),
+            size,
+            members,
+        }))
+    }
+
+    /// Declares a map variable of a struct with `size` bytes; returns its offset in `.maps`.
+    pub fn variable(&mut self, name: &str, ty: TypeId, size: u32) -> u32 {
+        let var = self.add(Type::Var {
+            name: name.to_owned(),
+            to: ty,
+            linkage: Linkage::Global,
+        });
+        let offset = self
+            .symbols
+            .last()
+            .map_or(0, |(_, offset, size)| offset + size);
+        self.vars.push(SecVar {
+            var,
+            offset: 0,
+            size,
+        });
+        self.symbols.push((name.to_owned(), offset, size));
+        offset
+    }
+
+    /// An ARRAY map with four entries of `int`.
+    pub fn array(&mut self, name: &str) -> u32 {
+        let ty = self.array_struct();
+        self.variable(name, ty, 32)
+    }
+
+    pub fn array_struct(&mut self) -> TypeId {
+        let members = [
+            ("type", self.number(uapi::BPF_MAP_TYPE_ARRAY)),
+            ("max_entries", self.number(4)),
+            ("key", self.pointer(self.int)),
+            ("value", self.pointer(self.int)),
+        ];
+        self.structure(None, &members)
+    }
+
+    /// An ARRAY_OF_MAPS with eight slots for maps like [`Maps::array`]; returns the offset of its
+    /// `values`.
+    pub fn outer(&mut self, name: &str) -> u32 {
+        let inner = self.array_struct();
+        let members = [
+            ("type", self.number(uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS)),
+            ("max_entries", self.number(8)),
+            ("key", self.pointer(self.int)),
+            ("values", self.values(inner)),
+        ];
+        let ty = self.structure(None, &members);
+        self.variable(name, ty, 24 + 8 * 8) + 24
+    }
+
+    pub fn relocation(&mut self, offset: u32, target: &str) {
+        self.relocations
+            .push((u64::from(offset), target.to_owned()));
+    }
+
+    /// The BTF blob, with the DATASEC that compilers write.
+    pub fn btf(&self) -> Vec<u8> {
+        let mut types = self.types.clone();
+        let name = ".maps".to_owned();
+        types.push(Type::Datasec {
+            name,
+            size: 0,
+            vars: self.vars.clone(),
+        });
+        btf::encode(&types, self.endianness).unwrap()
+    }
+
+    /// The object file.
+    pub fn object(&self) -> Vec<u8> {
+        self.object_with(&self.btf())
+    }
+
+    /// The object file with another BTF section.
+    pub fn object_with(&self, btf: &[u8]) -> Vec<u8> {
+        let endianness = match self.endianness {
+            Endianness::Little => object::Endianness::Little,
+            Endianness::Big => object::Endianness::Big,
+        };
+        let mut file = Object::new(BinaryFormat::Elf, Architecture::Bpf, endianness);
+        let section = |file: &mut Object<'_>, name: &str, kind: SectionKind| {
+            file.add_section(Vec::new(), name.as_bytes().to_vec(), kind)
+        };
+        let maps = section(&mut file, ".maps", SectionKind::Data);
+        let size = self
+            .symbols
+            .iter()
+            .map(|(_, offset, size)| offset + size)
+            .max()
+            .unwrap_or(0);
+        file.append_section_data(maps, &vec![0; usize::try_from(size).unwrap()], 8);
+        let data = section(&mut file, ".BTF", SectionKind::Debug);
+        file.append_section_data(data, btf, 4);
+        let ids: Vec<SymbolId> = self
+            .symbols
+            .iter()
+            .map(|(name, offset, size)| add_symbol(&mut file, maps, name, *offset, *size))
+            .collect();
+        for (offset, target) in &self.relocations {
+            let index = self.symbols.iter().position(|(name, ..)| name == target);
+            let symbol = match index {
+                Some(index) => ids[index],
+                None => add_function(&mut file, target),
+            };
+            let flags = RelocationFlags::Elf {
+                r_type: elf::RelocationType(2),
+            };
+            file.add_relocation(
+                maps,
+                Relocation {
+                    offset: *offset,
+                    symbol,
+                    addend: 0,
+                    flags,
+                },
+            )
+            .unwrap();
+        }
+        file.write().unwrap()
+    }
+}
+
+fn add_symbol(
+    file: &mut Object<'_>,
+    section: SectionId,
+    name: &str,
+    offset: u32,
+    size: u32,
+) -> SymbolId {
+    file.add_symbol(Symbol {
+        name: name.as_bytes().to_vec(),
+        value: u64::from(offset),
+        size: u64::from(size),
+        kind: SymbolKind::Data,
+        scope: SymbolScope::Dynamic,
+        weak: false,
+        section: SymbolSection::Section(section),
+        flags: SymbolFlags::None,
+    })
+}
+
+/// A program of one instruction, `exit`.
+fn add_function(file: &mut Object<'_>, name: &str) -> SymbolId {
+    let section = file.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
+    let offset = file.append_section_data(section, &[0x95, 0, 0, 0, 0, 0, 0, 0], 8);
+    file.add_symbol(Symbol {
+        name: name.as_bytes().to_vec(),
+        value: offset,
+        size: 8,
+        kind: SymbolKind::Text,
+        scope: SymbolScope::Dynamic,
+        weak: false,
+        section: SymbolSection::Section(section),
+        flags: SymbolFlags::None,
+    })
+}

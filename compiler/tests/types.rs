@@ -1,0 +1,250 @@
+//! Which types a plan holds: pruning, order, and what the kernel gets.
+// Tests fail by panicking.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used
+)]
+
+mod builder;
+
+use bpfplan_compiler::{Options, codes, compile};
+use bpfplan_plan::types::{Composite, Member, Type, TypeId};
+use bpfplan_plan::{Endianness, Plan, btf, uapi};
+use builder::Maps;
+
+fn plan(maps: &Maps) -> Plan {
+    let object = maps.object();
+    let compiled = compile(&object, "test.bpf.o", &Options::default()).unwrap();
+    bpfplan_plan::validate::validate(&compiled.plan).unwrap();
+    compiled.plan
+}
+
+/// A HASH map from `int` to the given type of `size` bytes.
+fn hash(maps: &mut Maps, name: &str, value: TypeId) {
+    let members = [
+        ("type", maps.number(uapi::BPF_MAP_TYPE_HASH)),
+        ("max_entries", maps.number(4)),
+        ("key", maps.pointer(maps.int())),
+        ("value", maps.pointer(value)),
+    ];
+    let ty = maps.structure(None, &members);
+    maps.variable(name, ty, 32);
+}
+
+fn tag(maps: &mut Maps, value: &str, to: TypeId) -> TypeId {
+    maps.add(Type::TypeTag {
+        value: value.to_owned(),
+        to,
+        attribute: false,
+    })
+}
+
+/// The plan's structs by name.
+fn structs(plan: &Plan) -> Vec<String> {
+    let name = |ty: &Type| match ty {
+        Type::Struct(composite) => composite.name.clone(),
+        _ => None,
+    };
+    plan.types.iter().filter_map(name).collect()
+}
+
+fn forwards(plan: &Plan) -> Vec<String> {
+    let name = |ty: &Type| match ty {
+        Type::Fwd { name, .. } => Some(name.clone()),
+        _ => None,
+    };
+    plan.types.iter().filter_map(name).collect()
+}
+
+#[test]
+fn plain_pointers_keep_a_name() {
+    let mut maps = Maps::new();
+    let big = maps.structure(Some("big"), &[("a", maps.int()), ("b", maps.int())]);
+    let constant = maps.add(Type::Const { to: big });
+    let named = maps.add(Type::Typedef {
+        name: "big_t".to_owned(),
+        to: constant,
+    });
+    let members = [
+        ("direct", maps.pointer(big)),
+        ("named", maps.pointer(named)),
+        ("again", maps.pointer(big)),
+    ];
+    let value = maps.structure(Some("value"), &members);
+    hash(&mut maps, "table", value);
+    let plan = plan(&maps);
+    assert_eq!(structs(&plan), ["value"]);
+    assert_eq!(forwards(&plan), ["big"], "one declaration for all pointers");
+    assert!(
+        plan.types
+            .iter()
+            .any(|ty| matches!(ty, Type::Typedef { name, .. } if name == "big_t"))
+    );
+}
+
+#[test]
+fn tagged_pointers_keep_their_struct() {
+    for kind in ["kptr", "kptr_untrusted", "percpu_kptr", "rcu", "user"] {
+        let mut maps = Maps::new();
+        let inner = maps.structure(Some("inner"), &[("a", maps.int())]);
+        let members = [("plain", maps.pointer(inner)), ("number", maps.int())];
+        let target = maps.structure(Some("target"), &members);
+        let tagged = tag(&mut maps, kind, target);
+        let held = maps.pointer(tagged);
+        let value = maps.structure(Some("value"), &[("held", held)]);
+        hash(&mut maps, "table", value);
+        let plan = plan(&maps);
+        assert_eq!(structs(&plan), ["value", "target"], "{kind}");
+        assert_eq!(forwards(&plan), ["inner"], "{kind}");
+    }
+}
+
+#[test]
+fn a_struct_can_be_whole_and_forward() {
+    let mut maps = Maps::new();
+    let this = TypeId(u32::try_from(maps.types.len()).unwrap() + 2);
+    let next = maps.pointer(this);
+    let node = maps.structure(Some("node"), &[("next", next)]);
+    hash(&mut maps, "table", node);
+    let plan = plan(&maps);
+    assert_eq!(structs(&plan), ["node"]);
+    assert_eq!(forwards(&plan), ["node"]);
+}
+
+#[test]
+fn anonymous_pointees_and_values_stay() {
+    let mut maps = Maps::new();
+    let anonymous = maps.structure(None, &[("a", maps.int())]);
+    let whole = maps.structure(Some("whole"), &[("a", maps.int())]);
+    let row = maps.add(Type::Array {
+        element: whole,
+        index: maps.int(),
+        length: 2,
+    });
+    let members = [
+        ("pointer", maps.pointer(anonymous)),
+        ("row", maps.pointer(row)),
+    ];
+    let value = maps.structure(Some("value"), &members);
+    hash(&mut maps, "table", value);
+    let plan = plan(&maps);
+    assert_eq!(
+        structs(&plan),
+        ["value", "whole"],
+        "an array's elements need a size"
+    );
+    assert!(forwards(&plan).is_empty());
+}
+
+#[test]
+fn decl_tags_follow_what_they_tag() {
+    let mut maps = Maps::new();
+    let list = Composite {
+        name: Some("bpf_list_head".to_owned()),
+        size: 16,
+        members: vec![Member {
+            name: Some("opaque".to_owned()),
+            ty: maps.int(),
+            bit_offset: 0,
+            bitfield_size: None,
+        }],
+    };
+    let head = maps.add(Type::Struct(list));
+    let value = maps.structure(Some("value"), &[("head", head), ("rest", maps.int())]);
+    maps.structure(Some("item"), &[("link", maps.int())]);
+    maps.structure(Some("other"), &[("link", maps.int())]);
+    let contains = Type::DeclTag {
+        value: "contains:item:link".to_owned(),
+        to: value,
+        component: Some(0),
+        attribute: false,
+    };
+    maps.add(contains);
+    hash(&mut maps, "table", value);
+    let plan = plan(&maps);
+    let mut names = structs(&plan);
+    names.sort();
+    assert_eq!(names, ["bpf_list_head", "item", "value"]);
+    let tags = plan
+        .types
+        .iter()
+        .filter(|ty| matches!(ty, Type::DeclTag { .. }))
+        .count();
+    assert_eq!(tags, 1);
+}
+
+#[test]
+fn what_the_kernel_does_not_get_is_described() {
+    let mut maps = Maps::new();
+    let value = maps.structure(Some("message"), &[("a", maps.int())]);
+    // A QUEUE takes no BTF.
+    let members = [
+        ("type", maps.number(uapi::BPF_MAP_TYPE_QUEUE)),
+        ("max_entries", maps.number(4)),
+        ("value", maps.pointer(value)),
+    ];
+    let ty = maps.structure(None, &members);
+    maps.variable("queue", ty, 24);
+    let number = maps.int();
+    hash(&mut maps, "table", number);
+    let plan = plan(&maps);
+    assert_eq!(plan.kernel_types, 1);
+    assert_eq!(plan.types.len(), 2, "{:?}", plan.types);
+    assert!(
+        matches!(plan.types[0], Type::Int { .. }),
+        "the kernel's types come first"
+    );
+    assert_eq!(plan.maps[0].btf, None);
+    assert_eq!(plan.maps[0].value_type, Some(TypeId(2)));
+    let ids = plan.maps[1].btf.unwrap();
+    assert_eq!((ids.key_type_id, ids.value_type_id), (1, 1));
+    assert_eq!(
+        plan.btf,
+        btf::encode(&plan.types[..1], Endianness::Little).unwrap()
+    );
+}
+
+#[test]
+fn dropped_types_are_said() {
+    let mut maps = Maps::new();
+    let key = maps.structure(Some("key"), &[("a", maps.int())]);
+    let members = [
+        ("type", maps.number(uapi::BPF_MAP_TYPE_HASH)),
+        ("max_entries", maps.number(4)),
+        ("key", maps.pointer(key)),
+        ("value_size", maps.number(4)),
+    ];
+    let ty = maps.structure(None, &members);
+    maps.variable("table", ty, 32);
+    let compiled = compile(&maps.object(), "x", &Options::default()).unwrap();
+    assert_eq!(compiled.plan.maps[0].btf, None);
+    assert!(compiled.plan.btf.is_empty());
+    let codes: Vec<_> = compiled.warnings.iter().map(|it| it.code).collect();
+    assert_eq!(codes, [codes::BTF_DROPPED]);
+}
+
+#[test]
+fn both_byte_orders_give_the_same_types() {
+    let make = |endianness| {
+        let mut maps = Maps::new();
+        maps.endianness = endianness;
+        maps.array("table");
+        maps.outer("outer");
+        plan(&maps)
+    };
+    let (little, big) = (make(Endianness::Little), make(Endianness::Big));
+    assert_eq!(little.types, big.types);
+    assert_eq!(little.maps, big.maps);
+    assert_ne!(little.btf, big.btf);
+}
+
+#[test]
+fn codes_are_unique_and_ascending() {
+    let all: Vec<&str> = codes::ALL.iter().map(|(code, _)| code.0).collect();
+    let mut sorted = all.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(all, sorted);
+}

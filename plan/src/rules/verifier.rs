@@ -1,0 +1,270 @@
+//! What the kernel's BTF verifier demands of a type (`btf_check_all_metas`, `btf_resolve`).
+//!
+//! One type that it refuses makes it refuse the whole blob, so the maps that reach such a type
+//! go without BTF for the others to keep theirs.
+
+use super::layout::{describe, get, resolve, size_of};
+use crate::types::{Composite, Enum, Type, TypeId};
+
+/// `KSYM_NAME_LEN`: names are shorter.
+const NAME_LIMIT: usize = 512;
+
+/// Why the kernel refuses BTF with this type in it, by what the type itself says; `None` if it
+/// takes it. What the type refers to has reasons of its own.
+#[must_use]
+pub fn type_refusal(types: &[Type], id: TypeId) -> Option<String> {
+    match get(types, id)? {
+        Type::Struct(composite) | Type::Union(composite) => members(types, id, composite),
+        Type::Enum(list) | Type::Enum64(list) => enumerators(types, id, list),
+        Type::Fwd { name, .. } | Type::Typedef { name, .. } => bad_name(name, "a type's name"),
+        Type::Var { name, .. } => bad_name(name, "a variable's name"),
+        Type::Int {
+            size,
+            bits,
+            bit_offset,
+            ..
+        } => {
+            let used = u64::from(*bits) + u64::from(*bit_offset);
+            let fits = *bits <= 128 && used <= u64::from(*size) * 8;
+            (!fits).then(|| format!("{} has {used} bits in {size} bytes", describe(types, id)))
+        }
+        Type::Float { name, size } => {
+            let known = matches!(size, 2 | 4 | 8 | 12 | 16);
+            (!known).then(|| format!("the floating-point type {name} has {size} bytes"))
+        }
+        Type::Array {
+            element,
+            index,
+            length,
+        } => array(types, *element, *index, *length),
+        Type::FuncProto { returns, params } => {
+            let last = params.len().saturating_sub(1);
+            for (number, param) in params.iter().enumerate() {
+                let variadic = param.name.is_none() && param.ty == TypeId::VOID && number == last;
+                if !variadic && size_of(types, param.ty).is_none() {
+                    return Some(format!("a parameter is {}", describe(types, param.ty)));
+                }
+                if let Some(name) = &param.name
+                    && let Some(reason) = bad_name(name, "a parameter's name")
+                {
+                    return Some(reason);
+                }
+            }
+            let sized = *returns == TypeId::VOID || size_of(types, *returns).is_some();
+            (!sized).then(|| format!("a function returns {}", describe(types, *returns)))
+        }
+        Type::DeclTag { value, .. } | Type::TypeTag { value, .. } => {
+            value.is_empty().then(|| "a tag is empty".to_owned())
+        }
+        Type::Ptr { .. }
+        | Type::Volatile { .. }
+        | Type::Const { .. }
+        | Type::Restrict { .. }
+        | Type::Datasec { .. } => None,
+    }
+}
+
+/// `__btf_name_valid`: letters, digits, `_` and `.`, no digit first.
+fn bad_name(name: &str, what: &str) -> Option<String> {
+    let letter = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b'.');
+    let valid = name.len() < NAME_LIMIT
+        && name.bytes().next().is_some_and(letter)
+        && name
+            .bytes()
+            .all(|byte| letter(byte) || byte.is_ascii_digit());
+    (!valid).then(|| {
+        let shown: String = name.chars().take(40).collect();
+        format!("'{}', {what}, is no identifier", shown.escape_debug())
+    })
+}
+
+fn members(types: &[Type], id: TypeId, composite: &Composite) -> Option<String> {
+    let owner = || describe(types, id);
+    if let Some(name) = &composite.name
+        && let Some(reason) = bad_name(name, "a type's name")
+    {
+        return Some(reason);
+    }
+    let bits = u64::from(composite.size).saturating_mul(8);
+    let mut last = 0;
+    for member in &composite.members {
+        let name = member.name.as_deref().unwrap_or_default();
+        if let Some(reason) = member
+            .name
+            .as_deref()
+            .and_then(|it| bad_name(it, "a member's name"))
+        {
+            return Some(reason);
+        }
+        let Some(size) = size_of(types, member.ty) else {
+            let what = describe(types, member.ty);
+            return Some(format!("member '{name}' of {} is {what}", owner()));
+        };
+        let width = member.bitfield_size.map_or(u64::from(size) * 8, u64::from);
+        let offset = member.bit_offset;
+        let disordered = match get(types, id) {
+            Some(Type::Union(_)) => offset != 0,
+            _ => offset < last,
+        };
+        if disordered || u64::from(offset).saturating_add(width) > bits {
+            return Some(format!("member '{name}' of {} lies outside of it", owner()));
+        }
+        last = offset;
+    }
+    None
+}
+
+fn enumerators(types: &[Type], id: TypeId, list: &Enum) -> Option<String> {
+    if !matches!(list.size, 1 | 2 | 4 | 8) {
+        return Some(format!("{} has {} bytes", describe(types, id), list.size));
+    }
+    let names = list.variants.iter().map(|variant| variant.name.as_str());
+    list.name
+        .as_deref()
+        .and_then(|name| bad_name(name, "a type's name"))
+        .or_else(|| {
+            names
+                .filter_map(|name| bad_name(name, "an enumerator's name"))
+                .next()
+        })
+}
+
+fn array(types: &[Type], element: TypeId, index: TypeId, length: u32) -> Option<String> {
+    let Some(size) = size_of(types, element) else {
+        return Some(format!(
+            "an array's element is {}",
+            describe(types, element)
+        ));
+    };
+    if size.checked_mul(length).is_none() {
+        return Some("an array is larger than 4 GiB".to_owned());
+    }
+    match resolve(types, index) {
+        Some((
+            _,
+            Type::Int {
+                size: 1 | 2 | 4 | 8 | 16,
+                ..
+            },
+        )) => None,
+        _ => Some(format!("an array's index is {}", describe(types, index))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Enumerator, IntEncoding, Member, Param};
+
+    fn int() -> Type {
+        Type::Int {
+            name: "unsigned int".to_owned(),
+            size: 4,
+            bits: 32,
+            bit_offset: 0,
+            encoding: IntEncoding::Unsigned,
+        }
+    }
+
+    fn structure(name: &str, size: u32, members: &[(&str, u32, u32)]) -> Type {
+        let member = |(name, ty, bit_offset): &(&str, u32, u32)| Member {
+            name: Some((*name).to_owned()),
+            ty: TypeId(*ty),
+            bit_offset: *bit_offset,
+            bitfield_size: None,
+        };
+        let members = members.iter().map(member).collect();
+        Type::Struct(Composite {
+            name: Some(name.to_owned()),
+            size,
+            members,
+        })
+    }
+
+    fn refusal(ty: Type) -> Option<String> {
+        let forward = Type::Fwd {
+            name: "unknown".to_owned(),
+            union: false,
+        };
+        type_refusal(&[int(), forward, ty], TypeId(3))
+    }
+
+    #[test]
+    fn ordinary_types_pass() {
+        assert_eq!(refusal(int()), None);
+        assert_eq!(
+            refusal(structure("a", 8, &[("x", 1, 0), ("y", 1, 32)])),
+            None
+        );
+        assert_eq!(
+            refusal(Type::Array {
+                element: TypeId(1),
+                index: TypeId(1),
+                length: 4
+            }),
+            None
+        );
+    }
+
+    #[test]
+    fn names_are_identifiers() {
+        for name in ["a b", "Vec<u8>", "$a", "1a", "", "ä"] {
+            assert!(
+                refusal(structure("s", 4, &[(name, 1, 0)])).is_some(),
+                "{name}"
+            );
+            assert!(
+                refusal(Type::Fwd {
+                    name: name.to_owned(),
+                    union: false
+                })
+                .is_some(),
+                "{name}"
+            );
+        }
+        assert!(refusal(structure(&"a".repeat(512), 0, &[])).is_some());
+        assert_eq!(refusal(structure(&"a".repeat(511), 0, &[])), None);
+        assert_eq!(refusal(structure("a.b_1", 0, &[])), None);
+    }
+
+    #[test]
+    fn parts_have_sizes() {
+        assert!(refusal(structure("a", 8, &[("x", 2, 0)])).is_some());
+        assert!(refusal(structure("a", 4, &[("x", 1, 32)])).is_some());
+        let array = Type::Array {
+            element: TypeId(2),
+            index: TypeId(1),
+            length: 1,
+        };
+        assert!(refusal(array).is_some());
+        let proto = |ty, name: Option<&str>| Type::FuncProto {
+            returns: TypeId::VOID,
+            params: vec![Param {
+                name: name.map(str::to_owned),
+                ty: TypeId(ty),
+            }],
+        };
+        assert!(refusal(proto(2, None)).is_some());
+        assert!(refusal(proto(1, Some("a b"))).is_some());
+        assert_eq!(refusal(proto(1, Some("a"))), None);
+        assert_eq!(refusal(proto(0, None)), None);
+    }
+
+    #[test]
+    fn enums_have_known_sizes() {
+        let list = |size| {
+            let variants = vec![Enumerator {
+                name: "A".to_owned(),
+                value: 0,
+            }];
+            Type::Enum(Enum {
+                name: None,
+                size,
+                signed: false,
+                variants,
+            })
+        };
+        assert!(refusal(list(3)).is_some());
+        assert_eq!(refusal(list(4)), None);
+    }
+}

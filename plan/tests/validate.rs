@@ -1,0 +1,334 @@
+//! Validation: the sample passes, and each thing that is wrong has its code.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "a test that meets the unexpected has to fail"
+)]
+
+mod support;
+
+use bpfplan_plan::types::{Composite, Member, SecVar, Type};
+use bpfplan_plan::{
+    BtfIds, Code, Data, Diagnostic, MaxEntries, Pinning, Plan, Slot, SlotTarget, TypeId, btf,
+    codes, uapi, validate,
+};
+use support::sample;
+
+fn problems(change: impl FnOnce(&mut Plan)) -> Vec<Diagnostic> {
+    let mut plan = sample::plan();
+    change(&mut plan);
+    validate::validate(&plan).err().unwrap_or_default()
+}
+
+/// Exactly one problem, with this code.
+#[track_caller]
+fn refused(code: Code, change: impl FnOnce(&mut Plan)) -> Diagnostic {
+    let found = problems(change);
+    let [one] = found.as_slice() else {
+        panic!("not one problem: {found:#?}")
+    };
+    assert_eq!(one.code, code, "{one}");
+    one.clone()
+}
+
+/// Adds types that the kernel does not get.
+fn describe(plan: &mut Plan, types: impl IntoIterator<Item = Type>) {
+    plan.types.extend(types);
+}
+
+fn structure(members: &[u32]) -> Type {
+    let members = members
+        .iter()
+        .map(|id| Member {
+            name: None,
+            ty: TypeId(*id),
+            bit_offset: 0,
+            bitfield_size: None,
+        })
+        .collect();
+    Type::Struct(Composite {
+        name: None,
+        size: 4,
+        members,
+    })
+}
+
+#[test]
+fn the_sample_is_valid() {
+    assert_eq!(problems(|_| {}), []);
+}
+
+#[test]
+fn header() {
+    refused(codes::PLAN_HEADER, |plan| plan.version = 2);
+    refused(codes::PLAN_HEADER, |plan| plan.object.name.clear());
+    refused(codes::PLAN_HEADER, |plan| {
+        plan.object.name = "../flow.bpf.o".into()
+    });
+    refused(codes::PLAN_HEADER, |plan| {
+        plan.object.sha256 = Some("A".repeat(64))
+    });
+    refused(codes::PLAN_HEADER, |plan| {
+        plan.object.sha256 = Some("0".repeat(63))
+    });
+}
+
+#[test]
+fn names() {
+    let found = refused(codes::PLAN_NAME, |plan| plan.maps[5].name = "later".into());
+    assert_eq!(found.field.as_deref(), Some("name"));
+    refused(codes::PLAN_NAME, |plan| plan.maps[5].name.clear());
+    refused(codes::PLAN_NAME, |plan| plan.maps[5].name = "a\0b".into());
+}
+
+#[test]
+fn maps() {
+    refused(codes::PLAN_MAP, |plan| {
+        plan.maps[5].inner = plan.maps[2].inner.clone()
+    });
+    refused(codes::PLAN_MAP, |plan| {
+        plan.maps[5].max_entries = MaxEntries::PossibleCpus
+    });
+    refused(codes::PLAN_MAP, |plan| {
+        plan.maps[5].data = Some(Data {
+            size: 1,
+            sha256: String::new(),
+            frozen: false,
+        });
+    });
+    let template = |plan: &mut Plan| plan.maps[2].inner.clone().unwrap();
+    refused(codes::PLAN_MAP, |plan| {
+        let pinned = bpfplan_plan::Template {
+            pinning: Pinning::ByName,
+            ..template(plan)
+        };
+        plan.maps[2].inner = Some(pinned);
+    });
+    let found = problems(|plan| {
+        let slots = vec![Slot {
+            index: 0,
+            target: SlotTarget::Map("lut_0".into()),
+        }];
+        plan.maps[2].inner = Some(bpfplan_plan::Template {
+            slots,
+            ..template(plan)
+        });
+    });
+    assert!(
+        found
+            .iter()
+            .all(|problem| problem.map.as_deref() == Some("luts.inner")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn an_outer_map_may_lack_its_template() {
+    assert_eq!(
+        problems(|plan| plan.maps[2].inner = None),
+        [],
+        "the kernel says so itself"
+    );
+}
+
+#[test]
+fn slots() {
+    let to = |index, name: &str| Slot {
+        index,
+        target: SlotTarget::Map(name.into()),
+    };
+    refused(codes::PLAN_SLOTS, |plan| plan.maps[2].slots.reverse());
+    refused(codes::PLAN_SLOTS, |plan| plan.maps[2].slots[1].index = 0);
+    refused(codes::PLAN_SLOTS, |plan| {
+        plan.maps[5].slots = vec![to(0, "lut_0")]
+    });
+    refused(codes::PLAN_SLOTS, |plan| {
+        plan.maps[2].slots[0].target = SlotTarget::Program("tail".into());
+    });
+    refused(codes::PLAN_SLOTS, |plan| {
+        plan.maps[4].slots = vec![to(0, "lut_0")]
+    });
+    refused(codes::PLAN_SLOTS, |plan| {
+        plan.maps[4].slots[0].target = SlotTarget::Program(String::new());
+    });
+    refused(codes::PLAN_SLOTS, |plan| {
+        plan.maps[2].map_type.0 = uapi::BPF_MAP_TYPE_HASH_OF_MAPS;
+        plan.maps[2].key_size = 8;
+    });
+    refused(codes::SLOT_TARGET_MISSING, |plan| {
+        plan.maps[2].slots[1] = to(3, "lut_2")
+    });
+    refused(codes::SLOT_BEYOND_END, |plan| {
+        plan.maps[2].slots[1].index = 4
+    });
+    refused(codes::SLOT_DOES_NOT_FIT, |plan| {
+        plan.maps[1].value_size = 16
+    });
+}
+
+#[test]
+fn types_refer_to_types() {
+    refused(codes::PLAN_TYPES, |plan| plan.kernel_types = 1000);
+    refused(codes::PLAN_TYPES, |plan| {
+        plan.maps[5].value_type = Some(TypeId(1000))
+    });
+    refused(codes::PLAN_TYPES, |plan| {
+        plan.maps[5].value_type = Some(TypeId::VOID)
+    });
+    refused(codes::PLAN_TYPES, |plan| {
+        describe(plan, [Type::Ptr { to: TypeId(1000) }])
+    });
+    // A section lists variables.
+    refused(codes::PLAN_TYPES, |plan| {
+        let vars = vec![SecVar {
+            var: TypeId(1),
+            offset: 0,
+            size: 4,
+        }];
+        describe(
+            plan,
+            [Type::Datasec {
+                name: ".data".into(),
+                size: 4,
+                vars,
+            }],
+        );
+    });
+    // The kernel's types refer to each other only.
+    let found = problems(|plan| {
+        plan.types[3] = Type::Typedef {
+            name: "flow_t".into(),
+            to: TypeId(5),
+        };
+        plan.btf = btf::encode(&plan.types[..4], plan.object.endianness).unwrap();
+    });
+    assert_eq!(found.len(), 1, "{found:#?}");
+}
+
+#[test]
+fn walking_types_ends() {
+    let next = u32::try_from(sample::plan().types.len()).unwrap() + 1;
+    refused(codes::PLAN_TYPES, |plan| {
+        describe(plan, [structure(&[next + 1]), structure(&[1, next])]);
+    });
+    refused(codes::PLAN_TYPES, |plan| {
+        describe(plan, [Type::Const { to: TypeId(next) }])
+    });
+    refused(codes::PLAN_TYPES, |plan| {
+        let to = TypeId(next);
+        describe(
+            plan,
+            [
+                Type::Ptr {
+                    to: TypeId(next + 1),
+                },
+                Type::Const { to },
+            ],
+        );
+    });
+    // A list's node points to its like: no cycle by value.
+    assert_eq!(
+        problems(|plan| describe(
+            plan,
+            [structure(&[next + 1]), Type::Ptr { to: TypeId(next) }]
+        )),
+        []
+    );
+    // A long chain is too deep, whichever way it runs.
+    let chain = |back: bool| {
+        problems(|plan| {
+            for id in next..next + 200 {
+                let last = next + 199;
+                let to = match back {
+                    true => TypeId(if id == next { 1 } else { id - 1 }),
+                    false => TypeId(if id == last { 1 } else { id + 1 }),
+                };
+                describe(plan, [Type::Const { to }]);
+            }
+        })
+    };
+    assert_eq!(
+        chain(true).first().map(|found| found.code),
+        Some(codes::PLAN_TYPES)
+    );
+    assert_eq!(
+        chain(false).first().map(|found| found.code),
+        Some(codes::PLAN_TYPES)
+    );
+}
+
+#[test]
+fn the_kernel_gets_what_the_plan_shows() {
+    refused(codes::PLAN_BTF, |plan| plan.btf[30] ^= 1);
+    refused(codes::PLAN_BTF, |plan| plan.btf.push(0));
+    refused(codes::PLAN_BTF, |plan| plan.btf.clear());
+    refused(codes::PLAN_BTF, |plan| {
+        plan.maps[0].value_type = Some(TypeId(3))
+    });
+    refused(codes::PLAN_BTF, |plan| {
+        plan.maps[0].btf = Some(BtfIds {
+            key_type_id: 2,
+            value_type_id: 4,
+        });
+    });
+    // A type that only describes is not the kernel's.
+    refused(codes::PLAN_BTF, |plan| {
+        plan.maps[0].value_type = Some(TypeId(6));
+        plan.maps[0].btf = Some(BtfIds {
+            key_type_id: 1,
+            value_type_id: 6,
+        });
+    });
+    // libbpf passes no BTF for this type.
+    refused(codes::PLAN_BTF, |plan| {
+        plan.maps[3].key_type = Some(TypeId(1));
+        plan.maps[3].value_type = Some(TypeId(1));
+        plan.maps[3].btf = Some(BtfIds {
+            key_type_id: 1,
+            value_type_id: 1,
+        });
+    });
+}
+
+#[test]
+fn all_problems_at_once_but_not_without_end() {
+    let found = problems(|plan| {
+        plan.version = 2;
+        plan.maps[5].name.clear();
+        plan.maps[6].name = "\0".repeat(100_000);
+        plan.btf.clear();
+    });
+    let codes: Vec<_> = found.iter().map(|problem| problem.code.0).collect();
+    assert_eq!(codes, ["BP0501", "BP0506", "BP0502", "BP0502"]);
+    let size: usize = found
+        .iter()
+        .map(|problem| format!("{problem:?}").len())
+        .sum();
+    assert!(size < 10_000, "long names are cut: {size}");
+
+    let many = problems(|plan| {
+        for index in 0..1000 {
+            let mut map = plan.maps[5].clone();
+            map.name = format!("bad\0{index}");
+            plan.maps.push(map);
+        }
+    });
+    assert_eq!(many.len(), 101);
+    assert_eq!(many[100].message, "900 more problems are not shown");
+}
+
+#[test]
+fn names_of_codes_are_unique() {
+    let mut codes: Vec<_> = codes::ALL.iter().map(|(code, _)| code.0).collect();
+    assert!(codes.is_sorted(), "{codes:?}");
+    codes.dedup();
+    assert_eq!(codes.len(), codes::ALL.len());
+    assert!(
+        codes::ALL
+            .iter()
+            .all(|(_, title)| !title.is_empty() && !title.ends_with('.'))
+    );
+}
