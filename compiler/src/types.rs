@@ -74,7 +74,7 @@ impl<'v> Selection<'v> {
 
     /// What comes along with a type: what it refers to, its tags, and what a tag names.
     fn neighbours(&self, id: TypeId, ty: &Type) -> Vec<TypeId> {
-        let mut next = references(ty);
+        let mut next = ty.references();
         next.extend(self.tags.of.get(&id).into_iter().flatten());
         next.extend(self.tags.contained.get(&id));
         next
@@ -121,67 +121,11 @@ impl<'v> Selection<'v> {
             .cloned();
         types
             .map(|mut ty| {
-                for id in references_mut(&mut ty) {
+                for id in ty.references_mut() {
                     *id = self.renumber(*id);
                 }
                 ty
             })
             .collect()
-    }
-}
-
-fn references(ty: &Type) -> Vec<TypeId> {
-    match ty {
-        Type::Ptr { to }
-        | Type::Typedef { to, .. }
-        | Type::Volatile { to }
-        | Type::Const { to }
-        | Type::Restrict { to }
-        | Type::Var { to, .. }
-        | Type::DeclTag { to, .. }
-        | Type::TypeTag { to, .. } => vec![*to],
-        Type::Array { element, index, .. } => vec![*element, *index],
-        Type::Struct(composite) | Type::Union(composite) => {
-            composite.members.iter().map(|member| member.ty).collect()
-        }
-        Type::FuncProto { returns, params } => {
-            let params = params.iter().map(|param| param.ty);
-            [*returns].into_iter().chain(params).collect()
-        }
-        Type::Datasec { vars, .. } => vars.iter().map(|var| var.var).collect(),
-        Type::Int { .. }
-        | Type::Enum(_)
-        | Type::Enum64(_)
-        | Type::Fwd { .. }
-        | Type::Float { .. } => Vec::new(),
-    }
-}
-
-fn references_mut(ty: &mut Type) -> Vec<&mut TypeId> {
-    match ty {
-        Type::Ptr { to }
-        | Type::Typedef { to, .. }
-        | Type::Volatile { to }
-        | Type::Const { to }
-        | Type::Restrict { to }
-        | Type::Var { to, .. }
-        | Type::DeclTag { to, .. }
-        | Type::TypeTag { to, .. } => vec![to],
-        Type::Array { element, index, .. } => vec![element, index],
-        Type::Struct(composite) | Type::Union(composite) => composite
-            .members
-            .iter_mut()
-            .map(|member| &mut member.ty)
-            .collect(),
-        Type::FuncProto { returns, params } => {
-            let params = params.iter_mut().map(|param| &mut param.ty);
-            [returns].into_iter().chain(params).collect()
-        }
-        Type::Datasec { vars, .. } => vars.iter_mut().map(|var| &mut var.var).collect(),
-        Type::Int { .. }
-        | Type::Enum(_)
-        | Type::Enum64(_)
-        | Type::Fwd { .. }
-        | Type::Float { .. } => Vec::new(),
     }
 }

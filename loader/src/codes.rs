@@ -1,83 +1,72 @@
 //! Codes of the loader's diagnostics: BP06 a load, BP07 pins and the record, BP08 the target.
 
-use bpfplan_plan::Code;
-
-macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $code:literal, $title:literal;)*) => {
-        $($(#[$doc])* pub const $name: Code = Code($code);)*
-
-        /// All codes of this crate with a title of one line, ascending.
-        pub const ALL: &[(Code, &str)] = &[$(($name, $title)),*];
-    };
-}
-
-codes! {
+bpfplan_plan::codes! {
     /// The kernel took the plan's BTF only in a simpler form, or not at all.
-    BTF_REDUCED = "BP0601", "the kernel did not take the BTF as it is";
+    pub BTF_REDUCED = "BP0601", "the kernel did not take the BTF as it is";
     /// A map was created without its BTF, because the kernel refused it with it.
-    MAP_WITHOUT_BTF = "BP0602", "a map was created without BTF";
+    pub MAP_WITHOUT_BTF = "BP0602", "a map was created without BTF";
     /// The kernel refused to create an inner template.
-    TEMPLATE_REFUSED = "BP0603", "the kernel refused an inner template";
+    pub TEMPLATE_REFUSED = "BP0603", "the kernel refused an inner template";
     /// The kernel refused to create a map.
-    MAP_REFUSED = "BP0604", "the kernel refused a map";
+    pub MAP_REFUSED = "BP0604", "the kernel refused a map";
     /// The kernel refused to fill a slot.
-    SLOT_REFUSED = "BP0605", "the kernel refused a slot";
+    pub SLOT_REFUSED = "BP0605", "the kernel refused a slot";
     /// The kernel has no batched update for an outer map; its slots were filled one by one.
-    NO_BATCH = "BP0606", "slots were filled one by one";
+    pub NO_BATCH = "BP0606", "slots were filled one by one";
     /// A value that only the target knows was filled in.
-    RESOLVED = "BP0607", "a value was resolved for this machine";
+    pub RESOLVED = "BP0607", "a value was resolved for this machine";
     /// `RLIMIT_MEMLOCK` of the process was raised, because the kernel is older than 5.11.
-    MEMLOCK_RAISED = "BP0608", "RLIMIT_MEMLOCK was raised";
+    pub MEMLOCK_RAISED = "BP0608", "RLIMIT_MEMLOCK was raised";
     /// The kernel does not say which id a map has.
-    INFO_REFUSED = "BP0609", "the kernel gives no information about a map";
+    pub INFO_REFUSED = "BP0609", "the kernel gives no information about a map";
     /// Something that the failed load made could not be removed.
-    NOT_UNDONE = "BP0610", "something of a failed load is left";
+    pub NOT_UNDONE = "BP0610", "something of a failed load is left";
 
     /// A map's name cannot be the name of a pin.
-    PIN_NAME = "BP0701", "a map's name cannot be a pin's name";
+    pub PIN_NAME = "BP0701", "a map's name cannot be a pin's name";
     /// Several maps would be pinned under one name.
-    PIN_NAMES_COLLIDE = "BP0702", "maps would share a pin";
+    pub PIN_NAMES_COLLIDE = "BP0702", "maps would share a pin";
     /// Several maps have one name in the kernel, which keeps 15 bytes of it.
-    KERNEL_NAMES_COLLIDE = "BP0703", "maps share their name in the kernel";
+    pub KERNEL_NAMES_COLLIDE = "BP0703", "maps share their name in the kernel";
     /// The directory for pins cannot be used.
-    PIN_DIRECTORY = "BP0704", "the pin directory cannot be used";
+    pub PIN_DIRECTORY = "BP0704", "the pin directory cannot be used";
     /// Something is at a pin's path already.
-    PIN_EXISTS = "BP0705", "a pin exists already";
+    pub PIN_EXISTS = "BP0705", "a pin exists already";
     /// The kernel refused to pin.
-    PIN_REFUSED = "BP0706", "the kernel refused a pin";
+    pub PIN_REFUSED = "BP0706", "the kernel refused a pin";
     /// The directory holds the record of another load.
-    RECORD_EXISTS = "BP0707", "the directory holds another load";
+    pub RECORD_EXISTS = "BP0707", "the directory holds another load";
     /// The record of the load cannot be written.
-    RECORD_REFUSED = "BP0708", "the record of a load cannot be written";
+    pub RECORD_REFUSED = "BP0708", "the record of a load cannot be written";
     /// There is no record of a load.
-    RECORD_MISSING = "BP0709", "there is no record of a load";
+    pub RECORD_MISSING = "BP0709", "there is no record of a load";
     /// What is at the record's place is not the record of a load.
-    RECORD_INVALID = "BP0710", "the record of a load does not read";
+    pub RECORD_INVALID = "BP0710", "the record of a load does not read";
     /// The record is not frozen, because the kernel is older than 5.2.
-    RECORD_NOT_FROZEN = "BP0711", "the record of a load is not frozen";
+    pub RECORD_NOT_FROZEN = "BP0711", "the record of a load is not frozen";
     /// A pin is not the map that the load created, so it stays.
-    NOT_OURS = "BP0712", "a pin is not of this load";
+    pub NOT_OURS = "BP0712", "a pin is not of this load";
     /// A pin of the load is gone already.
-    PIN_GONE = "BP0713", "a pin is gone already";
+    pub PIN_GONE = "BP0713", "a pin is gone already";
     /// A pin, the record or the directory cannot be removed.
-    NOT_REMOVED = "BP0714", "a pin cannot be removed";
+    pub NOT_REMOVED = "BP0714", "a pin cannot be removed";
 
     /// The object is for machines of the other byte order.
-    FOREIGN_ENDIANNESS = "BP0801", "the object has the other byte order";
+    pub FOREIGN_ENDIANNESS = "BP0801", "the object has the other byte order";
     /// The object declares something that this version does not plan yet.
-    NOT_PLANNED = "BP0802", "something is not planned yet";
+    pub NOT_PLANNED = "BP0802", "something is not planned yet";
     /// A program array has static slots, and programs are not loaded yet.
-    PROGRAM_SLOTS = "BP0803", "slots hold programs";
+    pub PROGRAM_SLOTS = "BP0803", "slots hold programs";
     /// A map asks to be pinned by name, which does not exist yet.
-    PINNING_BY_NAME = "BP0804", "a map asks for pinning by name";
+    pub PINNING_BY_NAME = "BP0804", "a map asks for pinning by name";
     /// Some map would survive nowhere.
-    NOT_KEPT = "BP0805", "maps would survive nowhere";
+    pub NOT_KEPT = "BP0805", "maps would survive nowhere";
     /// The number of possible CPUs cannot be read.
-    POSSIBLE_CPUS = "BP0806", "the number of possible CPUs is unknown";
+    pub POSSIBLE_CPUS = "BP0806", "the number of possible CPUs is unknown";
     /// The process may not open as many descriptors as the plan needs.
-    TOO_FEW_DESCRIPTORS = "BP0807", "too few file descriptors are allowed";
+    pub TOO_FEW_DESCRIPTORS = "BP0807", "too few file descriptors are allowed";
     /// A `HASH_OF_MAPS` with static slots has keys that are no 32-bit index.
-    SLOT_KEY_SIZE = "BP0808", "static slots need keys of 4 bytes";
+    pub SLOT_KEY_SIZE = "BP0808", "static slots need keys of 4 bytes";
     /// Programs that are loaded later cannot use what a map's values hold.
-    PROGRAM_BTF = "BP0809", "programs cannot use a map";
+    pub PROGRAM_BTF = "BP0809", "programs cannot use a map";
 }

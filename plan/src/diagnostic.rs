@@ -21,6 +21,17 @@ impl fmt::Display for Code {
     }
 }
 
+/// Defines the codes of a crate's diagnostics, and `ALL`: every code with its title of one line.
+#[macro_export]
+macro_rules! codes {
+    ($($(#[$doc:meta])+ $vis:vis $name:ident = $code:literal, $title:literal;)*) => {
+        $($(#[$doc])+ $vis const $name: $crate::Code = $crate::Code($code);)*
+
+        /// Every code of this crate with its title of one line, ascending.
+        pub const ALL: &[($crate::Code, &str)] = &[$(($name, $title)),*];
+    };
+}
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

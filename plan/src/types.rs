@@ -247,3 +247,65 @@ pub enum Linkage {
     /// `BTF_VAR_GLOBAL_EXTERN`.
     Extern,
 }
+
+impl Type {
+    /// All types that this one refers to, in the order of their fields.
+    #[must_use]
+    pub fn references(&self) -> Vec<TypeId> {
+        match self {
+            Self::Ptr { to }
+            | Self::Typedef { to, .. }
+            | Self::Volatile { to }
+            | Self::Const { to }
+            | Self::Restrict { to }
+            | Self::Var { to, .. }
+            | Self::DeclTag { to, .. }
+            | Self::TypeTag { to, .. } => vec![*to],
+            Self::Array { element, index, .. } => vec![*element, *index],
+            Self::Struct(composite) | Self::Union(composite) => {
+                composite.members.iter().map(|member| member.ty).collect()
+            }
+            Self::FuncProto { returns, params } => {
+                let params = params.iter().map(|param| param.ty);
+                [*returns].into_iter().chain(params).collect()
+            }
+            Self::Datasec { vars, .. } => vars.iter().map(|place| place.var).collect(),
+            Self::Int { .. }
+            | Self::Enum(_)
+            | Self::Enum64(_)
+            | Self::Fwd { .. }
+            | Self::Float { .. } => Vec::new(),
+        }
+    }
+
+    /// As [`Type::references`], to renumber them.
+    #[must_use]
+    pub fn references_mut(&mut self) -> Vec<&mut TypeId> {
+        match self {
+            Self::Ptr { to }
+            | Self::Typedef { to, .. }
+            | Self::Volatile { to }
+            | Self::Const { to }
+            | Self::Restrict { to }
+            | Self::Var { to, .. }
+            | Self::DeclTag { to, .. }
+            | Self::TypeTag { to, .. } => vec![to],
+            Self::Array { element, index, .. } => vec![element, index],
+            Self::Struct(composite) | Self::Union(composite) => composite
+                .members
+                .iter_mut()
+                .map(|member| &mut member.ty)
+                .collect(),
+            Self::FuncProto { returns, params } => {
+                let params = params.iter_mut().map(|param| &mut param.ty);
+                [returns].into_iter().chain(params).collect()
+            }
+            Self::Datasec { vars, .. } => vars.iter_mut().map(|place| &mut place.var).collect(),
+            Self::Int { .. }
+            | Self::Enum(_)
+            | Self::Enum64(_)
+            | Self::Fwd { .. }
+            | Self::Float { .. } => Vec::new(),
+        }
+    }
+}

@@ -48,7 +48,7 @@ fn references(plan: &Plan, kernel: usize, problems: &mut Problems) -> bool {
         } else {
             plan.types.len()
         };
-        for to in parts(ty) {
+        for to in ty.references() {
             if to.0 as usize > limit {
                 let message = format!("type [{id}] refers to type [{}], beyond {limit}", to.0);
                 problems.plan(codes::PLAN_TYPES, message);
@@ -66,40 +66,11 @@ fn references(plan: &Plan, kernel: usize, problems: &mut Problems) -> bool {
     problems.found.len() == before
 }
 
-/// All types that a type refers to.
-fn parts(ty: &Type) -> Vec<TypeId> {
-    match ty {
-        Type::Ptr { to }
-        | Type::Typedef { to, .. }
-        | Type::Volatile { to }
-        | Type::Const { to }
-        | Type::Restrict { to }
-        | Type::Var { to, .. }
-        | Type::DeclTag { to, .. }
-        | Type::TypeTag { to, .. } => vec![*to],
-        Type::Array { element, index, .. } => vec![*element, *index],
-        Type::Struct(composite) | Type::Union(composite) => {
-            composite.members.iter().map(|member| member.ty).collect()
-        }
-        Type::FuncProto { returns, params } => params
-            .iter()
-            .map(|param| param.ty)
-            .chain([*returns])
-            .collect(),
-        Type::Datasec { vars, .. } => vars.iter().map(|place| place.var).collect(),
-        Type::Int { .. }
-        | Type::Enum(_)
-        | Type::Enum64(_)
-        | Type::Fwd { .. }
-        | Type::Float { .. } => Vec::new(),
-    }
-}
-
 /// What a type contains: a cycle of these has no size.
 fn contents(ty: &Type) -> Vec<TypeId> {
     match ty {
         Type::Ptr { .. } | Type::FuncProto { .. } | Type::DeclTag { .. } => Vec::new(),
-        _ => parts(ty),
+        _ => ty.references(),
     }
 }
 
@@ -111,7 +82,7 @@ fn chain(ty: &Type) -> Vec<TypeId> {
         | Type::Volatile { .. }
         | Type::Const { .. }
         | Type::Restrict { .. }
-        | Type::TypeTag { .. } => parts(ty),
+        | Type::TypeTag { .. } => ty.references(),
         _ => Vec::new(),
     }
 }
