@@ -169,6 +169,11 @@ pub(crate) struct UnloadArgs {
 
 /// Arguments of `schema`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bpfplan schema plan > plan.schema.json
+
+Every document that bpfplan prints as JSON fits one of these schemas.")]
 pub(crate) struct SchemaArgs {
     /// Which output.
     #[arg(value_enum, value_name = "OUTPUT")]

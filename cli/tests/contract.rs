@@ -243,6 +243,10 @@ fn compile_leaves_nothing_half_done() {
     let output = run(["compile", OBJECT, "-o", missing.to_str().unwrap()]);
     assert_eq!(code(&output), 1);
     assert!(stderr(&output).contains("no/such/file"));
+    assert!(
+        !stderr(&output).contains(".bpfplan-"),
+        "the temporary file means nothing to a reader"
+    );
     let output = run(["compile", OBJECT, "-o", directory.path().to_str().unwrap()]);
     assert_eq!(code(&output), 1);
     assert_eq!(
@@ -361,6 +365,25 @@ fn hostile_names_reach_no_terminal() {
 }
 
 #[test]
+fn long_names_do_not_make_wide_rows() {
+    let mut plan = json(stdout(&run(["plan", "--format", "json", OBJECT])));
+    let long = "a_name_that_is_longer_than_any_column_should_ever_become";
+    plan["maps"][2]["name"] = long.into();
+    let text = run_with(["plan", "-"], plan.to_string().as_bytes());
+    let row: Vec<&str> = stdout(&text)
+        .lines()
+        .skip_while(|line| !line.contains(&format!("create   {long}")))
+        .take(2)
+        .collect();
+    let [name, facts] = row[..] else {
+        panic!("no row of {long}");
+    };
+    assert!(name.ends_with(long), "{name}");
+    assert!(facts.contains("  array_of_maps  "), "{facts}");
+    assert!(facts.chars().count() < 100, "{facts}");
+}
+
+#[test]
 fn a_broken_pipe_is_quiet() {
     for args in [
         &["plan", "-"][..],
@@ -428,7 +451,11 @@ fn completions_and_pages_come_from_the_same_definitions() {
         assert!(stdout(&output).contains("pin-maps"), "{shell}");
     }
     assert!(stdout(&run(["man"])).contains(".TH BPFPLAN 1"));
-    assert!(stdout(&run(["man", "load"])).contains("\\-\\-pin\\-maps"));
+    let page = run(["man", "load"]);
+    let page = stdout(&page);
+    assert!(page.contains("\\-\\-pin\\-maps"));
+    assert!(page.contains(".SH SYNOPSIS\n.nf\n\\&bpfplan load [OPTIONS]"));
+    assert!(page.contains(".SH EXAMPLES\n.nf\n\\&bpfplan load "));
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("man1");
     assert_eq!(code(&run(["man", "--out", path.to_str().unwrap()])), 0);

@@ -7,99 +7,32 @@
     reason = "tests fail by panic"
 )]
 
+#[path = "support/kernel.rs"]
+mod kernel;
 mod support;
 
-use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use libtest_mimic::{Arguments, Trial};
+use kernel::Pins;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::{bpfplan, code, run, run_with, stderr, stdout};
 
 const OBJECT: &str = "fixtures/obj/device_tables.bpf.o";
-const BPFFS: &str = "/sys/fs/bpf";
-
 fn main() {
-    let arguments = Arguments::from_args();
-    let missing = missing();
-    if let Some(why) = &missing {
-        println!("skipped: {why}");
-    }
-    let ignored = missing.is_some();
-    assert!(
-        !ignored || std::env::var_os("CI").is_none(),
-        "CI must be able to load: {missing:?}"
-    );
-    let test = |name: &str, body: fn()| {
-        Trial::test(name, move || {
-            body();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    };
-    let trials = vec![
-        test(
+    kernel::run_tests(&[
+        (
             "a_load_pins_and_an_unload_removes",
             a_load_pins_and_an_unload_removes,
         ),
-        test("a_plan_loads_like_its_object", a_plan_loads_like_its_object),
-        test("holding_ends_with_a_signal", holding_ends_with_a_signal),
-        test(
+        ("a_plan_loads_like_its_object", a_plan_loads_like_its_object),
+        ("holding_ends_with_a_signal", holding_ends_with_a_signal),
+        (
             "a_refused_load_leaves_nothing",
             a_refused_load_leaves_nothing,
         ),
-    ];
-    libtest_mimic::run(&arguments, trials).exit();
-}
-
-/// Why this machine cannot load.
-fn missing() -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("only root can load".to_owned());
-    }
-    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-    let bpffs = mounts
-        .lines()
-        .any(|line| line.split(' ').nth(1) == Some(BPFFS));
-    (!bpffs).then(|| format!("no bpffs is mounted on {BPFFS}"))
-}
-
-/// A pin directory of this test's own, unloaded in the end whatever happens.
-struct Pins(PathBuf);
-
-impl Pins {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(Path::new(BPFFS).join(format!("bpfplan-cli-test-{}-{n}", std::process::id())))
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self
-            .0
-            .read_dir()
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        if self.0.exists() {
-            let _ = run(["unload", self.path()]);
-        }
-    }
+    ]);
 }
 
 fn document(text: &str) -> Value {

@@ -75,6 +75,18 @@ fn a_dumb_terminal_gets_none() {
 }
 
 #[test]
+fn a_terminal_gets_no_binary() {
+    let mut command = bpfplan(["compile", OBJECT, "-o", "-"]);
+    let text = on_terminal(&mut command);
+    assert!(text.starts_with("error: "), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let json = on_terminal(&mut bpfplan([
+        "compile", OBJECT, "-o", "-", "--format", "json",
+    ]));
+    assert!(json.starts_with('{'), "{json}");
+}
+
+#[test]
 fn a_pipe_gets_no_colour() {
     for file in [OBJECT, REFUSED] {
         let output = run(["plan", file]);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bpfplan_plan::btf::{EncodeError, encode};
 use bpfplan_plan::model::{Map, NoTemplate};
+use bpfplan_plan::rules::create::{self, Refusal};
 use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{
     BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Slot, Template, rules, uapi,
@@ -202,11 +203,21 @@ fn decide<I>(
         });
         return;
     };
-    let message = format!("the kernel does not take its key and value types: {reason}");
+    // A map whose sizes the kernel refuses is not created at all, and lint says so.
+    let sizes = |refusal: &Refusal| matches!(refusal.field, "key_size" | "value_size");
+    if create::refusals(map).iter().any(sizes) {
+        return;
+    }
+    let what = if outer.is_some() {
+        "the template is"
+    } else {
+        "it is"
+    };
+    let message = format!("{what} created without BTF: {reason}");
     let mut diagnostic = Diagnostic::warning(codes::BTF_DROPPED, message)
         .map(outer.unwrap_or(&map.name))
         .at(map.source.as_ref(), "declared here")
-        .note("it is created without BTF; libbpf tries with it first and drops it then");
+        .note("the kernel refuses it with BTF; libbpf finds out by trying, and drops it then");
     if outer.is_some() {
         diagnostic = diagnostic.field("values");
     }

@@ -49,7 +49,7 @@ pub(crate) struct Fault {
     field: String,
     message: String,
     note: Option<&'static str>,
-    help: Option<&'static str>,
+    help: Option<String>,
 }
 
 impl Fault {
@@ -65,8 +65,8 @@ impl Fault {
         }
     }
 
-    fn help(mut self, help: &'static str) -> Self {
-        self.help = Some(help);
+    fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
         self
     }
 
@@ -84,7 +84,7 @@ impl Fault {
             diagnostic = diagnostic.field(field);
         }
         diagnostic.notes.extend(self.note.map(str::to_owned));
-        diagnostic.help = self.help.map(str::to_owned);
+        diagnostic.help.clone_from(&self.help);
         diagnostic
     }
 }
@@ -250,8 +250,12 @@ impl Parser<'_, '_> {
     fn number(&self, name: &str, member: &Member) -> Checked<u32> {
         let view = self.definitions.view;
         let bad = |what: &str, ty: Option<&Type>| {
-            let message = format!("{name} is {what}{}, not a number", kind(ty));
-            Fault::new(codes::BAD_NUMBER, name, message).help("write __uint(name, number)")
+            let message = format!(
+                "{name} is {what}{}; a number is declared as a pointer to an array of that length",
+                kind(ty)
+            );
+            Fault::new(codes::BAD_NUMBER, name, message)
+                .help(format!("write __uint({name}, NUMBER)"))
         };
         let (_, ty) = view.skip_modifiers(member.ty);
         let Some(Type::Ptr { to }) = ty else {
@@ -272,9 +276,12 @@ impl Parser<'_, '_> {
             _ => return self.number(name, member).map(u64::from),
         };
         let [only] = list.variants.as_slice() else {
-            let message = format!("{name} is an enum of {} values", list.variants.len());
-            return Err(Fault::new(codes::BAD_NUMBER, name, message)
-                .help("write __ulong(name, number), which makes an enum of one value"));
+            let message = format!(
+                "{name} is an enum of {} values, a number is an enum of one",
+                list.variants.len()
+            );
+            let fault = Fault::new(codes::BAD_NUMBER, name, message);
+            return Err(fault.help(format!("write __ulong({name}, NUMBER)")));
         };
         if wide {
             return Ok(only.value);
@@ -302,7 +309,8 @@ impl Parser<'_, '_> {
         let ty = view.get(member.ty);
         let Some(Type::Ptr { to }) = ty else {
             let message = format!("{name} is {}, not a pointer to a type", kind(ty));
-            return Err(Fault::new(codes::BAD_TYPE, name, message).help("write __type(name, T)"));
+            let fault = Fault::new(codes::BAD_TYPE, name, message);
+            return Err(fault.help(format!("write __type({name}, TYPE)")));
         };
         match view.size(*to) {
             Ok(size) => Ok((*to, size)),
@@ -393,6 +401,8 @@ fn agree(name: &str, before: u32, size: u32) -> Checked<u32> {
     } else {
         "value"
     };
-    let message = format!("{name} makes the {part} {size} bytes long, it was {before} before");
-    Err(Fault::new(codes::SIZE_CONFLICT, name, message).help("declare the size or the type"))
+    let message =
+        format!("{name} makes the {part} {size} bytes long, an earlier member makes it {before}");
+    let fault = Fault::new(codes::SIZE_CONFLICT, name, message);
+    Err(fault.help(format!("declare the size of the {part} once")))
 }

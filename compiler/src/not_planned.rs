@@ -60,7 +60,10 @@ pub(crate) fn check_arena(elf: &Elf<'_>, maps: &[Map], problems: &mut Problems) 
         .find(|map| map.map_type.0 == uapi::BPF_MAP_TYPE_ARENA);
     let Some(arena) = arena else {
         let message = "the object has global variables in an arena, but declares no arena";
-        problems.add(Diagnostic::error(codes::ARENA_DATA, message));
+        problems.add(
+            Diagnostic::error(codes::ARENA_DATA, message)
+                .help("declare a map of type BPF_MAP_TYPE_ARENA with BPF_F_MMAPABLE"),
+        );
         return;
     };
     let pages = data.size.div_ceil(PAGE_SIZE);
@@ -72,7 +75,8 @@ pub(crate) fn check_arena(elf: &Elf<'_>, maps: &[Map], problems: &mut Problems) 
             Diagnostic::error(codes::ARENA_DATA, message)
                 .map(&arena.name)
                 .field("max_entries")
-                .at(arena.source.as_ref(), "declared here"),
+                .at(arena.source.as_ref(), "declared here")
+                .help(format!("raise max_entries to {pages} or more")),
         );
     }
 }

@@ -268,7 +268,7 @@ fn types_that_the_kernel_does_not_take() {
     let typed = |key: u32, value: u32| Map {
         key_type: Some(TypeId(key)),
         value_type: Some(TypeId(value)),
-        btf: Some(bpfplan_plan::BtfIds {
+        btf: Some(BtfIds {
             key_type_id: key,
             value_type_id: value,
         }),
@@ -354,7 +354,7 @@ fn special_fields_belong_in_some_maps_only() {
     let typed = |map_type, value: u32| Map {
         key_type: Some(TypeId(1)),
         value_type: Some(TypeId(value)),
-        btf: Some(bpfplan_plan::BtfIds {
+        btf: Some(BtfIds {
             key_type_id: 1,
             value_type_id: value,
         }),
@@ -393,9 +393,21 @@ fn special_fields_need_kernels_whose_programs_know_them() {
     let timer: Map = Map {
         key_type: Some(TypeId(1)),
         value_type: Some(TypeId(3)),
+        btf: Some(BtfIds {
+            key_type_id: 1,
+            value_type_id: 3,
+        }),
         ..sample::map("m", uapi::BPF_MAP_TYPE_ARRAY, [4, 16, 4])
     };
     let types = special();
+    let untyped = Map {
+        btf: None,
+        ..timer.clone()
+    };
+    assert_eq!(
+        needs(&untyped, &types),
+        Some((version("3.19"), "array".to_owned()))
+    );
     let wanted = (version("5.15"), "bpf_timer in its values".to_owned());
     assert_eq!(needs(&timer, &types), Some(wanted));
     let plan = Plan {
@@ -511,6 +523,16 @@ fn explanations_name_the_rule_and_the_kernel() {
     let devmap: Map = sample::map("d", uapi::BPF_MAP_TYPE_DEVMAP, [4, 4, 4]);
     let reasons = explain(Call::MapCreate, 1, Some(&devmap), &[], None);
     assert!(reasons[0].contains("CAP_NET_ADMIN"), "{reasons:?}");
+    let memlock = |kernel| {
+        let reasons = explain(Call::MapCreate, 1, Some(&devmap), &[], kernel);
+        assert!(reasons.iter().any(|reason| reason.contains("CAP_BPF")));
+        reasons.iter().any(|reason| reason.contains("MEMLOCK"))
+    };
+    assert!(memlock(None) && memlock(Some(version("5.10"))));
+    assert!(!memlock(Some(version("5.11"))));
+    let orphan: Map = sample::map("o", uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS, [4, 4, 4]);
+    let reasons = explain(Call::MapCreate, 9, Some(&orphan), &[], None);
+    assert!(reasons[0].contains("no inner template"), "{reasons:?}");
     assert!(!explain(Call::UpdateElem, 22, Some(&devmap), &[], None).is_empty());
     assert!(!explain(Call::Pin, 17, Some(&devmap), &[], None).is_empty());
     assert_eq!(

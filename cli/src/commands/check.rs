@@ -87,14 +87,14 @@ fn too_much_memory(plan: &Plan, limit: Size) -> Option<Diagnostic> {
         target.possible_cpus,
         human(target.page_size.into()),
     ));
-    if let Some(largest) = plan.maps.iter().max_by_key(|map| memory(map)) {
-        diagnostic = diagnostic
-            .at(largest.source.as_ref(), "the largest map")
-            .help(format!(
-                "'{}' alone needs about {}",
-                largest.name,
-                human(memory(largest))
-            ));
+    // Of equals the first.
+    if let Some(largest) = plan.maps.iter().rev().max_by_key(|map| memory(map)) {
+        let size = human(memory(largest));
+        let label = format!("the largest map, '{}', needs about {size}", largest.name);
+        diagnostic = match &largest.source {
+            Some(_) => diagnostic.at(largest.source.as_ref(), label),
+            None => diagnostic.note(label),
+        };
     }
     Some(diagnostic)
 }

@@ -1,6 +1,6 @@
 //! `bpfplan compile`.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
 use bpfplan_plan::{Diagnostic, format};
@@ -18,6 +18,13 @@ use crate::output;
 /// As [`output::result`].
 pub(crate) fn run(args: &CompileArgs) -> io::Result<Exit> {
     let json = args.format == CompileFormat::Json;
+    let stdout = args.output == Path::new("-");
+    if stdout && !json && io::stdout().is_terminal() {
+        output::talk(
+            "error: a binary plan is not fit for a terminal: redirect it, or use --format json",
+        );
+        return Ok(Exit::Usage);
+    }
     let input = match input::read_object(&args.input, true) {
         Ok(input) => input,
         Err(diagnostics) => {
@@ -31,14 +38,14 @@ pub(crate) fn run(args: &CompileArgs) -> io::Result<Exit> {
         CompileFormat::Json => format::to_json(&input.plan).map(String::into_bytes),
     }
     .map_err(io::Error::other)?;
-    if args.output == Path::new("-") {
+    if stdout {
         output::bytes(&bytes)?;
         return Ok(Exit::Done);
     }
     if let Err(error) = write_whole(&args.output, &bytes) {
         let mut diagnostic = Diagnostic::error(
             codes::UNWRITABLE,
-            format!("the plan cannot be written: {error}"),
+            format!("the plan cannot be written: {}", cause(&error)),
         );
         diagnostic.object = Some(args.output.to_string_lossy().into_owned());
         output::failure(&[diagnostic], json)?;
@@ -78,6 +85,13 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     persist(file, &path)
+}
+
+/// The error without the temporary file's path, which would mean nothing to its reader.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" at path ")
+        .map_or(text.clone(), |(cause, _)| cause.to_owned())
 }
 
 fn persist(file: NamedTempFile, path: &Path) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! `bpfplan load`.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use bpfplan_loader::{
@@ -41,12 +42,9 @@ pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
 }
 
 fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
-    // From before the first map on: a signal that comes during the load ends the holding.
-    let signals = if args.hold {
-        Some(Signals::new([SIGINT, SIGTERM, SIGHUP])?)
-    } else {
-        None
-    };
+    // From before the first map on: a signal in the middle would leave half a load.
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut signal = None;
     let options = LoadOptions {
         pin_maps: args.pin_maps.clone(),
         hold: args.hold,
@@ -56,20 +54,34 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         if args.verbose {
             output::talk(&describe(&input.plan, progress));
         }
+        signal = signals.pending().next();
+        if signal.is_some() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     let loaded = match load_with(&input.plan, &RealKernel::new(), &options, &mut say) {
         Ok(loaded) => loaded,
-        Err(error) => return failed(args, input.warnings, error, json),
+        Err(error) => {
+            let exit = failed(args, input.warnings, error, json);
+            if let Some(signal) = signal {
+                // Whoever waits for the process learns that the signal ended it.
+                signal_hook::low_level::emulate_default_handler(signal)?;
+            }
+            return exit;
+        }
     };
     let mut warnings = input.warnings;
     warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
-    if json {
-        output::result(&document(&loaded, warnings)?)?;
+    let printed = if json {
+        document(&loaded, warnings).and_then(|text| output::result(&text))
     } else {
         output::diagnostics(&warnings);
-        output::result(&report(&input.plan, &loaded, args.pin_maps.as_deref()))?;
-    }
-    if let Some(mut signals) = signals {
+        output::result(&report(&input.plan, &loaded, args.pin_maps.as_deref()))
+    };
+    // Somebody may have read enough of the output and still need the maps.
+    if args.hold {
         output::talk(&format!(
             "holding {}; Ctrl-C or SIGTERM lets go of {}",
             count(loaded.maps.len(), "map"),
@@ -77,7 +89,7 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         ));
         signals.forever().next();
     }
-    Ok(Exit::Done)
+    printed.map(|()| Exit::Done)
 }
 
 /// Executes the plan on a kernel that only writes down the calls.

@@ -1,6 +1,6 @@
 //! `bpfplan man`.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use bpfplan_plan::Diagnostic;
@@ -60,16 +60,51 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     std::iter::once(root).chain(subcommands).map(page).collect()
 }
 
-fn page(command: Command) -> io::Result<(String, Vec<u8>)> {
+fn page(mut command: Command) -> io::Result<(String, Vec<u8>)> {
     // `build` has set it: `bpfplan` or `bpfplan-<command>`.
     let name = command.get_display_name().unwrap_or("bpfplan").to_owned();
-    let mut page = Vec::new();
-    Man::new(command)
+    let usage = command.render_usage().to_string();
+    let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage).to_owned();
+    let extra = command.get_after_help().map(ToString::to_string);
+    let subcommands = command.has_subcommands();
+    let man = Man::new(command)
         .title(name.to_uppercase())
         .source(concat!("bpfplan ", env!("CARGO_PKG_VERSION")))
-        .manual("bpfplan manual")
-        .render(&mut page)?;
+        .manual("bpfplan manual");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    section(&mut page, "SYNOPSIS", &usage)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if subcommands {
+        man.render_subcommands_section(&mut page)?;
+    }
+    for (title, text) in extra.as_deref().map(sections).unwrap_or_default() {
+        section(&mut page, title, text)?;
+    }
     Ok((name, page))
+}
+
+/// The examples of a help text, and what stands behind them.
+fn sections(help: &str) -> Vec<(&'static str, &str)> {
+    let (examples, notes) = help.split_once("\n\n").unwrap_or((help, ""));
+    let (_, examples) = examples.split_once('\n').unwrap_or_default();
+    [("EXAMPLES", examples), ("NOTES", notes)]
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .collect()
+}
+
+/// Writes a section whose lines stay as they are.
+fn section(page: &mut Vec<u8>, title: &str, text: &str) -> io::Result<()> {
+    writeln!(page, ".SH {title}\n.nf")?;
+    for line in text.lines() {
+        // Dots and quotes at the start of a line would be requests.
+        let line = line.trim_start().replace('\\', "\\e").replace('-', "\\-");
+        writeln!(page, "\\&{line}")?;
+    }
+    writeln!(page, ".fi")
 }
 
 fn write_all(directory: &Path, pages: &[(String, Vec<u8>)]) -> io::Result<()> {

@@ -56,11 +56,16 @@ pub(crate) fn render(plan: &Plan) -> String {
     text
 }
 
-/// A quoted string. Backslashes are doubled: `\N` and `\G` mean something in a label.
+/// A quoted string. Backslashes are doubled, because `\N` and `\G` mean something in a label; so
+/// do HTML's entities such as `&lt;`.
 fn quoted(lines: &[String]) -> String {
     let lines: Vec<String> = lines
         .iter()
-        .map(|line| line.replace('\\', "\\\\").replace('"', "\\\""))
+        .map(|line| {
+            line.replace('&', "&amp;")
+                .replace('\\', "\\\\")
+                .replace('"', "\\\"")
+        })
         .collect();
     format!("\"{}\"", lines.join("\\n"))
 }
@@ -69,7 +74,10 @@ fn quoted(lines: &[String]) -> String {
 mod tests {
     #[test]
     fn no_name_ends_its_string() {
-        let name = "a\"]; x -> y [label=\"\\N\\".to_owned();
-        assert_eq!(super::quoted(&[name]), r#""a\"]; x -> y [label=\"\\N\\""#);
+        let name = "a\"]; x -> y [label=\"\\N&lt;\\".to_owned();
+        assert_eq!(
+            super::quoted(&[name]),
+            r#""a\"]; x -> y [label=\"\\N&amp;lt;\\""#
+        );
     }
 }

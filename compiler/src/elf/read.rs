@@ -49,7 +49,9 @@ struct Headers<'a> {
 /// The checks of `bpf_object__elf_init`, in its order.
 fn headers(bytes: &[u8]) -> Result<Headers<'_>, Box<Diagnostic>> {
     if bytes.get(..4) != Some(&elf::ELFMAG[..]) {
-        return error(codes::NOT_ELF, "not an ELF file");
+        let diagnostic = Diagnostic::error(codes::NOT_ELF, "not an ELF file");
+        let help = "name an object that was compiled with `clang -g -target bpf -c`";
+        return Err(Box::new(diagnostic.help(help)));
     }
     if bytes
         .get(4)

@@ -23,8 +23,17 @@ pub fn wants_btf(map_type: MapType) -> bool {
 /// kptr to a type that it does not know) is not foreseen.
 #[must_use]
 pub fn btf_refusal<I>(map: &Map<I>, types: &[Type]) -> Option<String> {
-    let row = rules(map.map_type)?;
-    refusal(map, row, types).map(|(_, reason)| reason)
+    match rules(map.map_type) {
+        Some(row) => refusal(map, row, types),
+        None => without_value(map),
+    }
+    .map(|(_, reason)| reason)
+}
+
+/// The kernel checks this before it looks at the map's type, which it may not know.
+fn without_value<I>(map: &Map<I>) -> Option<(i32, String)> {
+    let reason = "a key type needs a value type beside it, the kernel takes both or neither";
+    (map.key_type.is_some() && map.value_type.is_none()).then(|| (EINVAL, reason.to_owned()))
 }
 
 /// The error number and the reason.
@@ -34,10 +43,7 @@ pub(crate) fn refusal<I>(map: &Map<I>, row: &TypeRules, types: &[Type]) -> Optio
         return None;
     }
     let Some(value) = map.value_type else {
-        return Some((
-            EINVAL,
-            "a key type needs a value type beside it: the kernel takes both or none".into(),
-        ));
+        return without_value(map);
     };
     if map.key_type.is_none() && matches!(row.btf, Btf::Any) {
         return Some((

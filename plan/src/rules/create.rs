@@ -312,7 +312,7 @@ fn extra(map: &Attributes<'_>, row: &TypeRules) -> Option<Refusal> {
         ),
         Extra::HashFunctions if extra > 15 => (
             EINVAL,
-            format!("map_extra is {extra}, a bloom_filter takes 0 to 15 hash functions"),
+            format!("map_extra is {extra:#x}, a bloom_filter takes 0 to 15 hash functions"),
         ),
         Extra::Address if !extra.is_multiple_of(PAGE) => (
             EINVAL,

@@ -12,6 +12,7 @@ pub(crate) const ENOTDIR: i32 = 20;
 pub(crate) const EINVAL: i32 = 22;
 pub(crate) const EMFILE: i32 = 24;
 pub(crate) const ENOSPC: i32 = 28;
+pub(crate) const EROFS: i32 = 30;
 pub(crate) const ERANGE: i32 = 34;
 pub(crate) const ENAMETOOLONG: i32 = 36;
 pub(crate) const ENOSYS: i32 = 38;

@@ -2,7 +2,7 @@
 
 use super::errno::{
     E2BIG, EACCES, EBADF, EBUSY, EEXIST, EINVAL, EMFILE, ENAMETOOLONG, ENOENT, ENOMEM, ENOSPC,
-    ENOSYS, ENOTDIR, ENOTSUPP, EOPNOTSUPP, EPERM,
+    ENOSYS, ENOTDIR, ENOTSUPP, EOPNOTSUPP, EPERM, EROFS,
 };
 use super::table::{Btf, Entries, Inner, TypeRules, rules};
 use super::{KernelVersion, btf, create, needs};
@@ -48,6 +48,13 @@ pub fn explain<I>(
         .filter(|(when, number, _)| *number == errno && when.contains(&call))
         .map(|(_, _, reason)| (*reason).to_owned());
     reasons.extend(general);
+    let outdated = OUTDATED
+        .iter()
+        .filter(|(when, number, since, _)| {
+            *number == errno && when.contains(&call) && kernel.is_none_or(|kernel| kernel < *since)
+        })
+        .map(|(.., reason)| (*reason).to_owned());
+    reasons.extend(outdated);
     reasons
 }
 
@@ -60,6 +67,32 @@ const ANY: &[Call] = &[
     Call::Freeze,
 ];
 const UPDATE: &[Call] = &[Call::UpdateBatch, Call::UpdateElem];
+
+/// Reasons that do not depend on the map, and no longer hold from a version on.
+const OUTDATED: &[(&[Call], i32, KernelVersion, &str)] = &[
+    (
+        &[Call::BtfLoad, Call::MapCreate],
+        EPERM,
+        version(5, 11),
+        "before Linux 5.11 the memory counts against RLIMIT_MEMLOCK (ulimit -l)",
+    ),
+    (
+        &[Call::UpdateBatch],
+        EINVAL,
+        version(5, 6),
+        "this kernel has no batches at all (Linux 5.6)",
+    ),
+    (
+        &[Call::Freeze],
+        EINVAL,
+        version(5, 2),
+        "this kernel cannot freeze maps (Linux 5.2)",
+    ),
+];
+
+const fn version(major: u16, minor: u16) -> KernelVersion {
+    KernelVersion { major, minor }
+}
 
 /// Reasons that do not depend on the map.
 const GENERAL: &[(&[Call], i32, &str)] = &[
@@ -84,11 +117,6 @@ const GENERAL: &[(&[Call], i32, &str)] = &[
         &[Call::UpdateBatch],
         ENOTSUPP,
         "this kernel has no batches for maps of this type",
-    ),
-    (
-        &[Call::UpdateBatch],
-        EINVAL,
-        "this kernel has no batches at all (Linux 5.6)",
     ),
     (
         &[Call::Pin],
@@ -123,6 +151,11 @@ const GENERAL: &[(&[Call], i32, &str)] = &[
     ),
     (
         &[Call::Pin],
+        EROFS,
+        "the bpf file system is mounted read-only",
+    ),
+    (
+        &[Call::Pin],
         ENOSPC,
         "the bpf file system has no inode left",
     ),
@@ -142,11 +175,6 @@ const GENERAL: &[(&[Call], i32, &str)] = &[
         "maps with special fields cannot be frozen",
     ),
     (
-        &[Call::Freeze],
-        EINVAL,
-        "this kernel cannot freeze maps (Linux 5.2)",
-    ),
-    (
         &[Call::BtfLoad],
         EINVAL,
         "this kernel has no BTF (Linux 4.18), or does not know a kind or a name in it",
@@ -157,9 +185,15 @@ const GENERAL: &[(&[Call], i32, &str)] = &[
         "the BTF is too large, or a struct has too many special fields",
     ),
     (
-        ANY,
+        &[Call::BtfLoad],
         EPERM,
-        "creating BPF objects takes CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN), usually root",
+        "loading BTF takes CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN), usually root",
+    ),
+    (
+        &[Call::MapCreate],
+        EPERM,
+        "creating maps takes CAP_BPF (before Linux 5.8 CAP_SYS_ADMIN), usually root, unless the \
+         sysctl kernel.unprivileged_bpf_disabled is 0",
     ),
     (
         ANY,
@@ -274,15 +308,18 @@ fn by_type<I>(errno: i32, map: &Map<I>, row: &TypeRules) -> Vec<String> {
                 map.map_flags & uapi::BPF_F_ZERO_SEED != 0,
                 "BPF_F_ZERO_SEED takes CAP_SYS_ADMIN",
             );
+        }
+        EBADF => {
+            let missing = map.inner.is_none();
             add(
-                true,
-                "before Linux 5.11 the memory counts against RLIMIT_MEMLOCK (ulimit -l)",
+                template && missing,
+                "it has no inner template, from which the kernel learns what maps it may hold",
+            );
+            add(
+                template && !missing,
+                "the inner template's descriptor is closed",
             );
         }
-        EBADF => add(
-            template,
-            "the inner template's descriptor is closed or missing",
-        ),
         _ => {}
     }
     reasons

@@ -68,7 +68,10 @@ pub(crate) fn describe(types: &[Type], id: TypeId) -> String {
         Some(Type::Struct(composite)) => named("struct", composite.name.as_deref()),
         Some(Type::Union(composite)) => named("union", composite.name.as_deref()),
         Some(Type::Enum(list) | Type::Enum64(list)) => named("enum", list.name.as_deref()),
-        Some(Type::Fwd { name, .. }) => format!("{name}, which is only declared"),
+        Some(Type::Fwd { name, union }) => {
+            let kind = if *union { "union" } else { "struct" };
+            format!("{kind} {name}, which is only declared")
+        }
         Some(Type::Datasec { name, .. }) => format!("section {name}"),
         Some(Type::Array { .. }) => "an array".to_owned(),
         Some(Type::Ptr { .. }) => "a pointer".to_owned(),

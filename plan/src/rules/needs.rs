@@ -47,7 +47,9 @@ pub(crate) fn all<I>(map: &Map<I>) -> Vec<Need> {
 /// What the special fields of the map's values need. An older kernel creates the map all the same
 /// and does not know the field, so it is the programs that need it.
 pub(crate) fn of_fields<I>(map: &Map<I>, types: &[Type]) -> Vec<Need> {
-    let Some(Record::Fields(fields)) = map.value_type.map(|value| record(types, value)) else {
+    // Without BTF no kernel knows of them.
+    let value = map.btf.and(map.value_type);
+    let Some(Record::Fields(fields)) = value.map(|value| record(types, value)) else {
         return Vec::new();
     };
     let need = |kind: super::special::Kind| Need {

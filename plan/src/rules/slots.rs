@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::KernelVersion;
+use super::flags::flag_names;
 use super::special::{Field, Record, record};
 use super::table::{FREE_INNER_ENTRIES, Inner, rules};
 use crate::codes;
@@ -193,7 +194,10 @@ impl<'a> Targets<'a> {
             ("key_size", template.key_size, target.key_size),
             ("value_size", template.value_size, target.value_size),
         ];
-        let flags = |flags: u32| format!("{:#x}", kept_flags(flags));
+        let flags = |flags: u32| match kept_flags(flags) {
+            0 => "0".to_owned(),
+            flags => flag_names(flags).join("|"),
+        };
         differ(
             "type",
             template.map_type.to_string(),

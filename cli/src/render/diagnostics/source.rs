@@ -75,10 +75,10 @@ fn find(line: &str, names: &[&str]) -> Option<Line> {
 /// Where `name` stands as a whole word; the last place, because in `struct lut lut` that is the
 /// variable.
 fn word(text: &str, name: &str) -> Option<Range<usize>> {
-    if name.is_empty() {
+    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    if name.is_empty() || !name.chars().all(part) {
         return None;
     }
-    let part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     text.rmatch_indices(name)
         .map(|(start, _)| start..start + name.len())
         .find(|span| {
@@ -127,6 +127,7 @@ mod tests {
         assert_eq!(line("a.c", "lut\n", &["lut"]), None);
         assert_eq!(line("a.c", "\nlut\u{1b}[m\n", &["lut"]), None);
         assert_eq!(line("a.c", "\nlut\n", &[""]), None);
+        assert_eq!(line("a.c", "\nlut SEC(\".maps\");\n", &["\""]), None);
     }
 
     #[test]

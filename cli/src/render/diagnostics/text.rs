@@ -57,7 +57,9 @@ fn group<'a>(diagnostic: &Diagnostic, sources: &mut Sources) -> Group<'a> {
             }
             None if n == 0 => {
                 group = group.element(Origin::path(path).line(line));
-                notes.extend((!message.is_empty()).then_some(message));
+                // The arrow says this much.
+                let says_more = !message.is_empty() && message != "declared here";
+                notes.extend(says_more.then_some(message));
             }
             None => notes.push(format!("{path}:{line}: {message}")),
         }

@@ -101,10 +101,8 @@ impl<'a> Declarator<'a> {
                 Type::Array {
                     element, length, ..
                 } => {
-                    declarator = match length {
-                        0 => format!("{declarator}[]"),
-                        length => format!("{declarator}[{length}]"),
-                    };
+                    // BTF does not tell `[]` from `[0]`, and only this may stand anywhere.
+                    declarator = format!("{declarator}[{length}]");
                     base = *element;
                 }
                 Type::FuncProto { returns, params } => {

@@ -1,6 +1,6 @@
 //! Maps that hold maps or programs, as trees: the template, then the slots.
 
-use bpfplan_plan::{Map, MaxEntries, Plan, Slot, SlotTarget};
+use bpfplan_plan::{Map, MaxEntries, Plan, Slot, SlotTarget, Template};
 
 use super::rows::count;
 use crate::render::escape::plain;
@@ -56,6 +56,22 @@ pub(super) fn render(plan: &Plan, style: Style) -> String {
         .collect()
 }
 
+/// What slots are compared with.
+fn template(inner: &Template) -> String {
+    let mut text = format!("template  {}", inner.map_type);
+    for (what, size) in [("key", inner.key_size), ("value", inner.value_size)] {
+        if size > 0 {
+            text.push_str(&format!("  {what} {size}B"));
+        }
+    }
+    match inner.max_entries {
+        MaxEntries::Count(0) => {}
+        MaxEntries::Count(count) => text.push_str(&format!("  max_entries {count}")),
+        MaxEntries::PossibleCpus => text.push_str("  max_entries: possible CPUs"),
+    }
+    text
+}
+
 fn tree(map: &Map, style: Style) -> String {
     let room = match map.max_entries {
         MaxEntries::Count(room) => format!(" of {}", count(room, "slot")),
@@ -69,14 +85,7 @@ fn tree(map: &Map, style: Style) -> String {
     );
     let mut branches = Vec::new();
     if let Some(inner) = &map.inner {
-        let entries = match inner.max_entries {
-            MaxEntries::Count(entries) => entries.to_string(),
-            MaxEntries::PossibleCpus => "possible CPUs".to_owned(),
-        };
-        branches.push(format!(
-            "template  {}  key {}B  value {}B  max_entries {entries}",
-            inner.map_type, inner.key_size, inner.value_size,
-        ));
+        branches.push(template(inner));
     }
     let slots: Vec<&Slot> = map.slots.iter().collect();
     let mut shown = 0;

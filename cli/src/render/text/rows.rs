@@ -1,6 +1,6 @@
 //! The steps of a plan, one row each.
 
-use bpfplan_plan::{Map, MaxEntries, Pinning, Plan, Slot, SlotTarget, Step, TypeId, uapi};
+use bpfplan_plan::{Map, MaxEntries, Pinning, Plan, Slot, SlotTarget, Step, TypeId, rules, uapi};
 
 use super::c_type::Declarator;
 use super::maps_of_maps::slot_runs;
@@ -9,8 +9,10 @@ use super::summary::memory_of;
 use crate::render::escape::plain;
 use crate::render::style::Style;
 
-/// Cells wider than this do not widen their column.
+/// Names wider than this stand on a line of their own.
 const WIDEST: usize = 32;
+/// Names, or runs of them, in one row.
+const NAMES: usize = 4;
 /// Slots that a row shows; the tree below shows more.
 const SLOTS_SHOWN: usize = 4;
 
@@ -110,20 +112,30 @@ fn creates(plan: &Plan, start: usize, equal: usize) -> Vec<Row> {
         return Vec::new();
     };
     let names: Vec<&str> = maps.iter().map(|map| map.name.as_str()).collect();
-    names::runs(&names)
-        .chunks(4)
-        .map(|runs| {
-            let maps = runs.iter().map(|run| run.count).sum();
-            let mut row = describe(plan, first, maps);
-            row.verb = "create";
-            row.names = runs
-                .iter()
-                .map(|run| run.text.as_str())
-                .collect::<Vec<_>>()
-                .join(", ");
-            row
-        })
-        .collect()
+    let mut rows: Vec<Row> = Vec::new();
+    let mut rest = names::runs(&names);
+    while !rest.is_empty() {
+        let later = rest.split_off(fitting(&rest));
+        let maps = rest.iter().map(|run| run.count).sum();
+        let texts: Vec<&str> = rest.iter().map(|run| run.text.as_str()).collect();
+        rows.push(Row {
+            verb: "create",
+            names: texts.join(", "),
+            ..describe(plan, first, maps)
+        });
+        rest = later;
+    }
+    rows
+}
+
+/// How many of the names go into one row: those that are not too wide together, at least one.
+fn fitting(runs: &[names::Run]) -> usize {
+    let mut width = 0;
+    let fit = runs.iter().take(NAMES).take_while(|run| {
+        width += run.text.chars().count() + 2;
+        width <= WIDEST + 2
+    });
+    fit.count().max(1)
 }
 
 fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
@@ -163,6 +175,10 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
     }
     if map.is_outer() && map.inner.is_some() && map.slots.is_empty() {
         push_fact(&mut row.rest, "no slots filled");
+    }
+    let typed = map.key_type.is_some() || map.value_type.is_some();
+    if typed && map.btf.is_none() && rules::wants_btf(map.map_type) {
+        push_fact(&mut row.rest, "without BTF");
     }
     if map.pinning == Pinning::ByName {
         push_fact(&mut row.rest, "pinning by name");
@@ -252,6 +268,10 @@ fn align(rows: &[Row], style: Style) -> String {
     let mut text = String::new();
     for row in rows {
         let mut line = format!("  + {:8} {}", row.verb, pad(&row.names, names));
+        if row.names.chars().count() > WIDEST && !row.columns[0].is_empty() {
+            text.push_str(&paint(&line, row, style));
+            line = format!("\n{:13}{}", "", pad("", names));
+        }
         if !row.columns[0].is_empty() {
             for (cell, width) in row
                 .columns
@@ -267,7 +287,7 @@ fn align(rows: &[Row], style: Style) -> String {
             line.push_str("  ");
             line.push_str(&row.rest);
         }
-        text.push_str(&paint(line.trim_end(), row, style));
+        text.push_str(&paint(line.trim_end_matches(' '), row, style));
         text.push('\n');
         if !row.types.is_empty() {
             text.push_str(&style.dim(&format!("{:13}{}", "", row.types)));

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bpfplan_plan::rules::{self, KernelVersion, Target};
-use bpfplan_plan::{Map, Plan, Step};
+use bpfplan_plan::{Map, Pinning, Plan, SlotTarget, Step};
 
 use super::rows::count;
 use crate::render::escape::plain;
@@ -64,18 +64,35 @@ pub(super) fn memory_of<I>(map: &Map<I>) -> Memory {
 
 /// Renders the closing lines.
 pub(super) fn render(plan: &Plan, style: Style) -> String {
-    let mut text = format!("{}\n", totals(plan));
-    if !plan.not_planned.is_empty() {
-        let sections: Vec<String> = plan
-            .not_planned
-            .iter()
-            .map(|section| format!("{} ({})", plain(&section.section), plain(&section.kind)))
-            .collect();
-        let line = format!("Not planned yet, so load refuses: {}.", sections.join(", "));
+    let mut text = totals(plan);
+    let missing = missing(plan);
+    if !missing.is_empty() {
+        let line = format!("Not done yet, so load refuses: {}.", missing.join(", "));
         text.push_str(&style.yellow(&line));
         text.push('\n');
     }
     text
+}
+
+/// What a load would have to do for this plan and does not do yet.
+fn missing(plan: &Plan) -> Vec<String> {
+    let sections = plan
+        .not_planned
+        .iter()
+        .map(|section| format!("{} ({})", plain(&section.section), plain(&section.kind)));
+    let programs = |map: &&Map| {
+        let mut slots = map.slots.iter();
+        slots.any(|slot| matches!(slot.target, SlotTarget::Program(_)))
+    };
+    let slots = plan.maps.iter().filter(programs);
+    let pins = plan
+        .maps
+        .iter()
+        .filter(|map| map.pinning == Pinning::ByName);
+    sections
+        .chain(slots.map(|map| format!("{} (slots that hold programs)", plain(&map.name))))
+        .chain(pins.map(|map| format!("{} (pinning by name)", plain(&map.name))))
+        .collect()
 }
 
 fn totals(plan: &Plan) -> String {
@@ -89,7 +106,7 @@ fn totals(plan: &Plan) -> String {
         .map(|map| map.slots.len())
         .sum();
     if plan.maps.is_empty() {
-        return "No maps: nothing to create.".to_owned();
+        return "No maps: nothing to create.\n".to_owned();
     }
     let mut text = format!("{} to create", count(plan.maps.len(), "map"));
     if slots > 0 {
@@ -100,7 +117,7 @@ fn totals(plan: &Plan) -> String {
         .iter()
         .map(memory_of)
         .fold(Memory::default(), Memory::add);
-    text.push_str(&format!(". About {memory}. "));
+    text.push_str(&format!(". About {memory}.\n"));
     text.push_str(&kernel(plan, slots > 0));
     text
 }
@@ -131,5 +148,5 @@ fn kernel(plan: &Plan, fills: bool) -> String {
     } else {
         String::new()
     };
-    format!("Needs Linux {version} ({}: {why}){batch}.", plain(&name))
+    format!("Needs Linux {version} ({}: {why}){batch}.\n", plain(&name))
 }
