@@ -10,6 +10,7 @@ mod exit;
 mod input;
 mod output;
 mod render;
+mod signals;
 mod size;
 
 use std::io;

@@ -41,6 +41,7 @@ fn main() {
             a_signal_at_any_moment_is_all_or_nothing,
         ),
         ("holding_needs_no_output", holding_needs_no_output),
+        ("ignored_signals_stay_ignored", ignored_signals_stay_ignored),
         ("standard_streams_may_be_closed", closed_streams),
         (
             "few_descriptors_are_told_before_anything_is_made",
@@ -172,6 +173,28 @@ fn holding_needs_no_output() {
     let mut talk = BufReader::new(child.stderr.take().unwrap());
     talk.read_line(&mut line).unwrap();
     assert!(line.starts_with("holding"), "{line:?}");
+    assert!(child.try_wait().unwrap().is_none(), "it holds");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// `nohup` has the process ignore SIGHUP.
+fn ignored_signals_stay_ignored() {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", "trap '' HUP; exec \"$0\" load \"$1\" --hold"])
+        .arg(bpfplan([""; 0]).get_program())
+        .arg(OBJECT)
+        .current_dir(support::root())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut talk = BufReader::new(child.stderr.take().unwrap());
+    talk.read_line(&mut line).unwrap();
+    assert!(line.starts_with("holding"), "{line:?}");
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
     assert!(child.try_wait().unwrap().is_none(), "it holds");
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     assert!(child.wait().unwrap().success());

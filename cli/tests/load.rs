@@ -14,6 +14,7 @@ mod support;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
+use bpfplan_loader::{Kernel as _, RealKernel};
 use kernel::Pins;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -31,6 +32,10 @@ fn main() {
         (
             "a_refused_load_leaves_nothing",
             a_refused_load_leaves_nothing,
+        ),
+        (
+            "a_dry_run_shows_what_a_load_makes",
+            a_dry_run_shows_what_a_load_makes,
         ),
     ]);
 }
@@ -132,4 +137,31 @@ fn a_refused_load_leaves_nothing() {
     let document: Value = serde_json::from_str(stdout(&output)).unwrap();
     assert_eq!(document["diagnostics"][0]["map"], "table");
     assert!(!pins.0.exists());
+}
+
+/// Paths and the size of the record are those of the real load.
+fn a_dry_run_shows_what_a_load_makes() {
+    let pins = Pins::new();
+    let name = pins.0.file_name().unwrap().to_str().unwrap();
+    let roundabout = format!("/sys/fs/../fs/bpf/./{name}/");
+    let object = "fixtures/obj/field_spin_lock.bpf.o";
+    let output = run(["load", object, "--pin-maps", &roundabout, "--dry-run"]);
+    assert_eq!(code(&output), 0);
+    assert!(!pins.0.exists());
+    let calls = stdout(&output);
+    assert_eq!(
+        code(&run(["load", object, "--pin-maps", &roundabout])),
+        0,
+        "it loads"
+    );
+    for name in pins.names() {
+        let pinned = format!(", \"{}/{name}\")", pins.path());
+        assert_eq!(calls.matches(&pinned).count(), 1, "{pinned} in {calls}");
+    }
+    assert_eq!(calls.matches("obj_pin(").count(), pins.names().len());
+    let record = RealKernel::new();
+    let map = record.open_pin(&pins.0.join("bpfplan_record")).unwrap();
+    let size = record.info(&map).unwrap().value_size;
+    let written = format!("map_update_elem(#8, 0: {size} bytes)");
+    assert!(calls.contains(&written), "{written} in {calls}");
 }

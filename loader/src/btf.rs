@@ -84,6 +84,7 @@ impl<K: Kernel> Load<'_, K> {
             };
             if let Ok(fd) = self.kernel.load_btf(&blob, None) {
                 self.btf = Some(fd);
+                self.btf_blob = blob.into();
                 return Diagnostic::warning(
                     codes::BTF_REDUCED,
                     format!(

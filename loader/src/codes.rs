@@ -21,6 +21,8 @@ bpfplan_plan::codes! {
     pub INFO_REFUSED = "BP0609", "the kernel gives no information about a map";
     /// Something that the failed load made could not be removed.
     pub NOT_UNDONE = "BP0610", "something of a failed load is left";
+    /// The caller asked the load to stop.
+    pub INTERRUPTED = "BP0611", "the load was interrupted";
 
     /// A map's name cannot be the name of a pin.
     pub PIN_NAME = "BP0701", "a map's name cannot be a pin's name";
@@ -50,6 +52,8 @@ bpfplan_plan::codes! {
     pub PIN_GONE = "BP0713", "a pin is gone already";
     /// A pin, the record or the directory cannot be removed.
     pub NOT_REMOVED = "BP0714", "a pin cannot be removed";
+    /// Another load or unload is at work in the directory.
+    pub DIRECTORY_BUSY = "BP0715", "the pin directory is in use";
 
     /// The object is for machines of the other byte order.
     pub FOREIGN_ENDIANNESS = "BP0801", "the object has the other byte order";

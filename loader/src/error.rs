@@ -24,6 +24,8 @@ pub enum ErrorKind {
     NotKept,
     /// The kernel refused a step; everything before it was undone.
     Kernel,
+    /// The caller asked to stop; everything was undone.
+    Interrupted,
 }
 
 impl LoadError {

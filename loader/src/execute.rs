@@ -1,27 +1,24 @@
 //! The executor: a plan's steps, one after another, all or nothing.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use bpfplan_plan::rules::{Call, KernelVersion};
-use bpfplan_plan::{Diagnostic, Map, MapType, Plan, Severity, Step, uapi};
+use bpfplan_plan::rules::KernelVersion;
+use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
 
 use crate::codes;
 use crate::create::{Created, Wanted};
 use crate::error::{ErrorKind, LoadError};
 use crate::journal::Journal;
-use crate::kernel::{Errno, Kernel, MapAttributes};
+use crate::kernel::Kernel;
 use crate::loaded::{Loaded, LoadedMap};
 use crate::options::LoadOptions;
 use crate::pins::Pins;
 use crate::preflight::{self, Ready};
-use crate::record::{self, Record};
 use crate::slots::{Filled, Filler};
-use crate::why::Refusal;
-
-/// From this version on maps can be frozen.
-const FREEZE: KernelVersion = KernelVersion { major: 5, minor: 2 };
 
 /// Loads a plan: creates its maps, fills their slots and, if the options say so, pins them.
 ///
@@ -33,7 +30,7 @@ pub fn load<K: Kernel>(
     kernel: &K,
     options: &LoadOptions,
 ) -> Result<Loaded<K>, LoadError> {
-    load_with(plan, kernel, options, &mut |_| ())
+    load_with(plan, kernel, options, &mut |_| ControlFlow::Continue(()))
 }
 
 /// What a load is about to do.
@@ -54,15 +51,16 @@ pub enum Progress<'a> {
     },
 }
 
-/// As [`load`], and tells `progress` what comes next.
+/// As [`load`], and tells `progress` what comes next. If it answers [`ControlFlow::Break`], the
+/// load is undone instead; that is how a signal ends a load without leaving anything.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load`], and [`ErrorKind::Interrupted`].
 pub fn load_with<K: Kernel>(
     plan: &Plan,
     kernel: &K,
     options: &LoadOptions,
-    progress: &mut dyn FnMut(Progress<'_>),
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Loaded<K>, LoadError> {
     let Ready {
         pins,
@@ -77,11 +75,15 @@ pub fn load_with<K: Kernel>(
         version: OnceCell::new(),
         memlock_raised: false,
         btf: None,
+        btf_blob: Cow::Borrowed(&plan.btf),
         template: None,
+        template_btf: HashMap::new(),
         maps: Vec::with_capacity(plan.maps.len()),
         filled: HashMap::new(),
         journal: Journal::default(),
+        lock: None,
         progress,
+        interrupted: false,
     };
     match load.run(pins.as_ref()) {
         Ok(ids) => Ok(load.finish(pins.as_ref(), ids)),
@@ -99,14 +101,21 @@ pub(crate) struct Load<'a, K: Kernel> {
     version: OnceCell<Option<KernelVersion>>,
     pub(crate) memlock_raised: bool,
     pub(crate) btf: Option<K::Fd>,
+    /// The blob behind it: the plan's, or what was left of it for an older kernel.
+    pub(crate) btf_blob: Cow<'a, [u8]>,
     /// The template of the outer map that is made next.
     pub(crate) template: Option<K::Fd>,
+    /// The type ids that the kernel took for templates, by index of the outer map.
+    pub(crate) template_btf: HashMap<usize, BtfIds>,
     /// The maps so far, in the plan's order.
     pub(crate) maps: Vec<Created<K::Fd>>,
     /// Number of slots filled, by index of the outer map.
     filled: HashMap<usize, u32>,
-    journal: Journal,
-    progress: &'a mut dyn FnMut(Progress<'_>),
+    pub(crate) journal: Journal,
+    /// Held from the first pin until the load is done or undone.
+    pub(crate) lock: Option<K::Lock>,
+    progress: &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    interrupted: bool,
 }
 
 impl<'a, K: Kernel> Load<'a, K> {
@@ -114,7 +123,7 @@ impl<'a, K: Kernel> Load<'a, K> {
     fn run(&mut self, pins: Option<&Pins>) -> Result<Vec<u32>, Diagnostic> {
         let mut outers = Vec::new();
         for step in self.plan.steps() {
-            (self.progress)(Progress::Step(step));
+            self.tell(Progress::Step(step))?;
             match step {
                 // All at once, below.
                 Step::FillSlots { map } => outers.push(map),
@@ -134,6 +143,18 @@ impl<'a, K: Kernel> Load<'a, K> {
         Ok(ids)
     }
 
+    /// Says what comes next, unless the caller wants no more.
+    pub(crate) fn tell(&mut self, next: Progress<'_>) -> Result<(), Diagnostic> {
+        if (self.progress)(next).is_continue() {
+            return Ok(());
+        }
+        self.interrupted = true;
+        Err(Diagnostic::error(
+            codes::INTERRUPTED,
+            "the load was interrupted",
+        ))
+    }
+
     fn step(&mut self, step: Step) -> Result<(), Diagnostic> {
         let Some(index) = step.map_index() else {
             self.load_btf();
@@ -146,7 +167,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         match step {
             // Pins by name are refused before the first step.
             Step::LoadBtf | Step::FillSlots { .. } | Step::Pin { .. } => {}
-            Step::CreateTemplate { .. } => self.create_template(map)?,
+            Step::CreateTemplate { .. } => self.create_template(index, map)?,
             Step::CreateMap { .. } => self.create_map(map)?,
             Step::DropTemplate { .. } => self.template = None,
         }
@@ -155,7 +176,7 @@ impl<'a, K: Kernel> Load<'a, K> {
 }
 
 impl<'a, K: Kernel> Load<'a, K> {
-    fn create_template(&mut self, outer: &'a Map) -> Result<(), Diagnostic> {
+    fn create_template(&mut self, index: usize, outer: &'a Map) -> Result<(), Diagnostic> {
         let Some(map) = &outer.inner else {
             return Ok(());
         };
@@ -169,7 +190,11 @@ impl<'a, K: Kernel> Load<'a, K> {
         let btf = self.btf.take();
         let created = self.create(&wanted, btf.as_ref());
         self.btf = btf;
-        self.template = Some(created?.fd);
+        let created = created?;
+        if let Some(ids) = map.btf.filter(|_| created.btf) {
+            self.template_btf.insert(index, ids);
+        }
+        self.template = Some(created.fd);
         Ok(())
     }
 
@@ -211,116 +236,6 @@ impl<'a, K: Kernel> Load<'a, K> {
         ids.collect()
     }
 
-    /// Pins everything. The record comes first: its pin tells a second load in the same directory
-    /// that it came too late, and `unload` finds what a killed load has left.
-    fn pin(&mut self, pins: &Pins, ids: &[u32]) -> Result<(), Diagnostic> {
-        if pins.create {
-            (self.progress)(Progress::MakeDirectory(&pins.directory));
-            self.kernel.make_dir(&pins.directory).map_err(|errno| {
-                Diagnostic::error(
-                    codes::PIN_DIRECTORY,
-                    format!("making {} failed: {errno}", pins.directory.display()),
-                )
-            })?;
-            self.journal.directory(pins.directory.clone());
-        }
-        self.pin_record(pins, ids)?;
-        for (index, (map, name)) in self.plan.maps.iter().zip(&pins.names).enumerate() {
-            let (Some(created), Some(id)) = (self.maps.get(index), ids.get(index)) else {
-                continue;
-            };
-            let path = pins.path(name);
-            (self.progress)(Progress::Pin {
-                map: index,
-                path: &path,
-            });
-            self.kernel
-                .pin(&created.fd, &path)
-                .map_err(|errno| self.pin_refused(map, &path, errno))?;
-            self.journal.pin(path, *id);
-        }
-        Ok(())
-    }
-
-    fn pin_refused(&self, map: &Map, path: &Path, errno: Errno) -> Diagnostic {
-        let refusal = Refusal {
-            code: codes::PIN_REFUSED,
-            step: format!("pinning it to {}", path.display()),
-            call: Call::Pin,
-            errno,
-            map,
-            source: map.source.as_ref(),
-        };
-        refusal.explain(self.kernel, self.plan)
-    }
-
-    /// Writes the record of the load into a map of its own, and pins that.
-    fn pin_record(&mut self, pins: &Pins, ids: &[u32]) -> Result<(), Diagnostic> {
-        let path = pins.record();
-        (self.progress)(Progress::Record(&path));
-        let refused = |step: &str, errno: Errno| {
-            Diagnostic::error(
-                codes::RECORD_REFUSED,
-                format!(
-                    "{step} the record of the load, {}, failed: {errno}",
-                    path.display()
-                ),
-            )
-        };
-        let bytes = Record::new(self.plan, pins, ids).encode()?;
-        let value_size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let attributes = MapAttributes {
-            map_type: MapType(uapi::BPF_MAP_TYPE_ARRAY),
-            name: record::NAME,
-            key_size: 4,
-            value_size,
-            max_entries: 1,
-            map_flags: 0,
-            map_extra: 0,
-            numa_node: 0,
-            inner: None,
-            btf: None,
-        };
-        let map = self
-            .with_memlock(|kernel| kernel.create_map(&attributes))
-            .map_err(|errno| refused("creating", errno))?;
-        self.kernel
-            .write(&map, 0, &bytes)
-            .map_err(|errno| refused("writing", errno))?;
-        match self.kernel.freeze(&map) {
-            Ok(()) => {}
-            Err(Errno::EINVAL) if self.version().is_some_and(|version| version < FREEZE) => {
-                self.diagnostics.push(Diagnostic::new(
-                    codes::RECORD_NOT_FROZEN,
-                    Severity::Note,
-                    "the record of the load can be written to: this kernel has no BPF_MAP_FREEZE (5.2)",
-                ));
-            }
-            Err(errno) => return Err(refused("freezing", errno)),
-        }
-        let id = self
-            .kernel
-            .info(&map)
-            .map_err(|errno| refused("reading the id of", errno))?
-            .id;
-        self.kernel.pin(&map, &path).map_err(|errno| match errno {
-            Errno::EEXIST => Diagnostic::error(
-                codes::RECORD_EXISTS,
-                format!(
-                    "another load has just pinned its maps in {}",
-                    pins.directory.display()
-                ),
-            )
-            .help(format!(
-                "remove them with `bpfplan unload {}`, or pin into another directory",
-                pins.directory.display()
-            )),
-            errno => refused("pinning", errno),
-        })?;
-        self.journal.pin(path.clone(), id);
-        Ok(())
-    }
-
     fn finish(self, pins: Option<&Pins>, ids: Vec<u32>) -> Loaded<K> {
         let Self {
             plan,
@@ -350,7 +265,8 @@ impl<'a, K: Kernel> Load<'a, K> {
         }
     }
 
-    /// Removes what was made, and says what could not be removed.
+    /// Removes what was made, and says what could not be removed. The directory stays locked until
+    /// then.
     fn undo(mut self, cause: Diagnostic) -> LoadError {
         let left = self.journal.undo(self.kernel);
         self.template = None;
@@ -360,6 +276,11 @@ impl<'a, K: Kernel> Load<'a, K> {
         let mut diagnostics = vec![cause];
         diagnostics.extend(left);
         diagnostics.append(&mut self.diagnostics);
-        LoadError::new(ErrorKind::Kernel, diagnostics)
+        let kind = if self.interrupted {
+            ErrorKind::Interrupted
+        } else {
+            ErrorKind::Kernel
+        };
+        LoadError::new(kind, diagnostics)
     }
 }

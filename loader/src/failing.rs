@@ -3,12 +3,12 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bpfplan_plan::rules::KernelVersion;
 
-use crate::kernel::{BatchError, Errno, Kernel, MapAttributes, MapBtf, MapInfo, PathKind};
+use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapBtf, MapInfo, PathKind};
 
 /// Another kernel, some of whose calls fail, as the given function decides.
 ///
@@ -20,6 +20,7 @@ pub struct FailingKernel<K, D> {
     decide: D,
     calls: AtomicUsize,
     live: Arc<AtomicUsize>,
+    created: Mutex<Vec<u32>>,
     version: Option<KernelVersion>,
 }
 
@@ -30,6 +31,9 @@ pub struct Fault<'a> {
     pub index: usize,
     /// The method of [`Kernel`].
     pub call: &'static str,
+    /// What the call is about: the kernel's name of a map, the path of calls that have only that,
+    /// and otherwise nothing.
+    pub subject: &'a str,
     /// The BTF that is to be loaded; empty for all other calls.
     pub btf: &'a [u8],
 }
@@ -38,6 +42,7 @@ pub struct Fault<'a> {
 #[derive(Debug)]
 pub struct FailingFd<F> {
     fd: F,
+    subject: String,
     live: Arc<AtomicUsize>,
 }
 
@@ -53,6 +58,7 @@ where
             decide,
             calls: AtomicUsize::new(0),
             live: Arc::default(),
+            created: Mutex::default(),
             version: None,
         }
     }
@@ -76,24 +82,44 @@ where
         self.live.load(Ordering::SeqCst)
     }
 
+    /// The ids of all maps that were made, those of templates and records included; asked for
+    /// behind the caller's back, so that no call of it is counted.
+    pub fn created(&self) -> Vec<u32> {
+        self.created
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
     /// The other kernel.
     pub fn inner(&self) -> &K {
         &self.inner
     }
 
-    fn ask(&self, call: &'static str) -> Result<(), Errno> {
-        self.ask_about(call, &[])
+    fn ask(&self, call: &'static str, subject: &str) -> Result<(), Errno> {
+        self.ask_about(call, subject, &[])
     }
 
-    fn ask_about(&self, call: &'static str, btf: &[u8]) -> Result<(), Errno> {
+    fn ask_path(&self, call: &'static str, path: &Path) -> Result<(), Errno> {
+        self.ask(call, &path.to_string_lossy())
+    }
+
+    fn ask_about(&self, call: &'static str, subject: &str, btf: &[u8]) -> Result<(), Errno> {
         let index = self.calls.fetch_add(1, Ordering::SeqCst);
-        (self.decide)(Fault { index, call, btf }).map_or(Ok(()), Err)
+        let fault = Fault {
+            index,
+            call,
+            subject,
+            btf,
+        };
+        (self.decide)(fault).map_or(Ok(()), Err)
     }
 
-    fn wrap(&self, fd: K::Fd) -> FailingFd<K::Fd> {
+    fn wrap<F>(&self, fd: F, subject: &str) -> FailingFd<F> {
         self.live.fetch_add(1, Ordering::SeqCst);
         FailingFd {
             fd,
+            subject: subject.to_owned(),
             live: Arc::clone(&self.live),
         }
     }
@@ -127,14 +153,16 @@ where
     D: Fn(Fault<'_>) -> Option<Errno> + Sync,
 {
     type Fd = FailingFd<K::Fd>;
+    type Lock = FailingFd<K::Lock>;
 
     fn load_btf(&self, blob: &[u8], log: Option<&mut String>) -> Result<Self::Fd, Errno> {
-        self.ask_about("load_btf", blob)?;
-        self.inner.load_btf(blob, log).map(|fd| self.wrap(fd))
+        self.ask_about("load_btf", "", blob)?;
+        let fd = self.inner.load_btf(blob, log)?;
+        Ok(self.wrap(fd, ""))
     }
 
     fn create_map(&self, attributes: &MapAttributes<'_, Self::Fd>) -> Result<Self::Fd, Errno> {
-        self.ask("create_map")?;
+        self.ask("create_map", attributes.name)?;
         let attributes = MapAttributes {
             map_type: attributes.map_type,
             name: attributes.name,
@@ -151,78 +179,92 @@ where
                 value_type_id: btf.value_type_id,
             }),
         };
-        self.inner.create_map(&attributes).map(|fd| self.wrap(fd))
+        let fd = self.inner.create_map(&attributes)?;
+        if let Ok(info) = self.inner.info(&fd) {
+            self.created
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(info.id);
+        }
+        Ok(self.wrap(fd, attributes.name))
     }
 
     fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError> {
-        self.ask("update_batch")
+        self.ask("update_batch", &outer.subject)
             .map_err(|errno| BatchError { done: None, errno })?;
         let slots: Vec<_> = slots.iter().map(|(index, map)| (*index, &map.fd)).collect();
         self.inner.update_batch(&outer.fd, &slots)
     }
 
     fn update_slot(&self, outer: &Self::Fd, index: u32, map: &Self::Fd) -> Result<(), Errno> {
-        self.ask("update_slot")?;
+        self.ask("update_slot", &outer.subject)?;
         self.inner.update_slot(&outer.fd, index, &map.fd)
     }
 
     fn write(&self, map: &Self::Fd, index: u32, value: &[u8]) -> Result<(), Errno> {
-        self.ask("write")?;
+        self.ask("write", &map.subject)?;
         self.inner.write(&map.fd, index, value)
     }
 
     fn read(&self, map: &Self::Fd, index: u32) -> Result<Vec<u8>, Errno> {
-        self.ask("read")?;
+        self.ask("read", &map.subject)?;
         self.inner.read(&map.fd, index)
     }
 
     fn freeze(&self, map: &Self::Fd) -> Result<(), Errno> {
-        self.ask("freeze")?;
+        self.ask("freeze", &map.subject)?;
         self.inner.freeze(&map.fd)
     }
 
     fn is_frozen(&self, map: &Self::Fd) -> Result<Option<bool>, Errno> {
-        self.ask("is_frozen")?;
+        self.ask("is_frozen", &map.subject)?;
         self.inner.is_frozen(&map.fd)
     }
 
     fn info(&self, map: &Self::Fd) -> Result<MapInfo, Errno> {
-        self.ask("info")?;
+        self.ask("info", &map.subject)?;
         self.inner.info(&map.fd)
     }
 
     fn pin(&self, map: &Self::Fd, path: &Path) -> Result<(), Errno> {
-        self.ask("pin")?;
+        self.ask("pin", &map.subject)?;
         self.inner.pin(&map.fd, path)
     }
 
     fn open_pin(&self, path: &Path) -> Result<Self::Fd, Errno> {
-        self.ask("open_pin")?;
-        self.inner.open_pin(path).map(|fd| self.wrap(fd))
+        self.ask_path("open_pin", path)?;
+        let fd = self.inner.open_pin(path)?;
+        Ok(self.wrap(fd, &path.to_string_lossy()))
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {
-        self.ask("inspect")?;
+        self.ask_path("inspect", path)?;
         self.inner.inspect(path)
     }
 
     fn canonical(&self, path: &Path) -> Result<PathBuf, Errno> {
-        self.ask("canonical")?;
+        self.ask_path("canonical", path)?;
         self.inner.canonical(path)
     }
 
+    fn lock_dir(&self, path: &Path) -> Result<Self::Lock, Errno> {
+        self.ask_path("lock_dir", path)?;
+        let lock = self.inner.lock_dir(path)?;
+        Ok(self.wrap(lock, ""))
+    }
+
     fn make_dir(&self, path: &Path) -> Result<(), Errno> {
-        self.ask("make_dir")?;
+        self.ask_path("make_dir", path)?;
         self.inner.make_dir(path)
     }
 
     fn remove_dir(&self, path: &Path) -> Result<(), Errno> {
-        self.ask("remove_dir")?;
+        self.ask_path("remove_dir", path)?;
         self.inner.remove_dir(path)
     }
 
     fn unlink(&self, path: &Path) -> Result<(), Errno> {
-        self.ask("unlink")?;
+        self.ask_path("unlink", path)?;
         self.inner.unlink(path)
     }
 
@@ -231,7 +273,7 @@ where
     }
 
     fn possible_cpus(&self) -> Result<u32, Errno> {
-        self.ask("possible_cpus")?;
+        self.ask("possible_cpus", "")?;
         self.inner.possible_cpus()
     }
 
@@ -244,12 +286,15 @@ where
     }
 
     fn raise_memlock(&self) -> Result<(), Errno> {
-        self.ask("raise_memlock")?;
+        self.ask("raise_memlock", "")?;
         self.inner.raise_memlock()
     }
 
-    fn reserve_fds(&self, count: u64) -> Result<(), Errno> {
-        self.ask("reserve_fds")?;
+    fn reserve_fds(&self, count: u64) -> Result<(), FdLimit> {
+        self.ask("reserve_fds", "").map_err(|errno| FdLimit {
+            needed: count,
+            errno,
+        })?;
         self.inner.reserve_fds(count)
     }
 }

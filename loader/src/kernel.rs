@@ -26,6 +26,8 @@ impl Errno {
     pub const EEXIST: Self = Self(libc::EEXIST);
     /// `ENOTEMPTY`.
     pub const ENOTEMPTY: Self = Self(libc::ENOTEMPTY);
+    /// `EWOULDBLOCK`.
+    pub const EWOULDBLOCK: Self = Self(libc::EWOULDBLOCK);
 }
 
 impl fmt::Display for Errno {
@@ -50,6 +52,15 @@ pub struct BatchError {
     /// kernel refused the call before it looked at an element.
     pub done: Option<usize>,
     /// The error.
+    pub errno: Errno,
+}
+
+/// A limit of open descriptors that cannot be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FdLimit {
+    /// The `RLIMIT_NOFILE` that is needed, descriptors that are open already included.
+    pub needed: u64,
+    /// Why it cannot be raised.
     pub errno: Errno,
 }
 
@@ -141,6 +152,9 @@ pub trait Kernel: Sync {
     /// An open descriptor of a map or of BTF; closed when dropped.
     type Fd: fmt::Debug + Send + Sync;
 
+    /// The lock of a directory; released when dropped, and when the process dies.
+    type Lock: fmt::Debug;
+
     /// `BPF_BTF_LOAD`. With `log`, asks for the verifier's log and writes it there.
     ///
     /// # Errors
@@ -219,6 +233,13 @@ pub trait Kernel: Sync {
     /// Those of `realpath`.
     fn canonical(&self, path: &Path) -> Result<PathBuf, Errno>;
 
+    /// `flock` of a directory, so that loads and unloads in it do not meet. Waits for a moment if
+    /// another process has it.
+    ///
+    /// # Errors
+    /// The kernel's; `EWOULDBLOCK` if the other process still has it.
+    fn lock_dir(&self, path: &Path) -> Result<Self::Lock, Errno>;
+
     /// `mkdir` with mode 0700.
     ///
     /// # Errors
@@ -268,8 +289,8 @@ pub trait Kernel: Sync {
     /// Makes room for `count` more descriptors by raising `RLIMIT_NOFILE` if it is too low.
     ///
     /// # Errors
-    /// The kernel's; the limit is then what it was.
-    fn reserve_fds(&self, count: u64) -> Result<(), Errno>;
+    /// The kernel's, and the limit that was wanted; it is then what it was.
+    fn reserve_fds(&self, count: u64) -> Result<(), FdLimit>;
 
     /// What the memory of a map depends on, for [`rules::memory()`].
     ///

@@ -33,6 +33,7 @@ mod journal;
 pub mod kernel;
 mod loaded;
 mod options;
+mod pinning;
 mod pins;
 mod preflight;
 mod programs;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use bpfplan_plan::{Diagnostic, Plan};
+use bpfplan_plan::{Diagnostic, Map, Plan};
 
 use crate::codes;
 use crate::kernel::{Errno, Kernel, PathKind};
@@ -12,6 +12,9 @@ use crate::record;
 
 /// Longest name in a directory: `NAME_MAX`.
 const NAME_MAX: usize = 255;
+
+/// Problems with names that are reported.
+const SHOWN: usize = 100;
 
 const MOUNT_HINT: &str = "use a directory below /sys/fs/bpf; `mount -t bpf bpf /sys/fs/bpf` mounts \
                           it where it is missing";
@@ -67,8 +70,15 @@ pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
 pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut names = Vec::with_capacity(plan.maps.len());
-    let mut owners: BTreeMap<String, &str> = BTreeMap::new();
+    let mut owners: BTreeMap<String, &Map> = BTreeMap::new();
     for map in &plan.maps {
+        if problems.len() == SHOWN {
+            problems.push(Diagnostic::error(
+                codes::PIN_NAME,
+                "more names may be wrong; these are the first hundred",
+            ));
+            break;
+        }
         let name = pin_name(&map.name);
         let declared = map.source.as_ref();
         if let Some(problem) = name_problem(&name) {
@@ -84,21 +94,18 @@ pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
                 .at(declared, "declared here")
                 .help("rename the map, or load without --pin-maps"),
             );
-        } else if let Some(other) = owners.insert(name.clone(), &map.name) {
+        } else if let Some(other) = owners.insert(name.clone(), map) {
             problems.push(
                 Diagnostic::error(
                     codes::PIN_NAMES_COLLIDE,
                     format!(
                         "its pin \"{name}\" would be that of map '{}' as well",
-                        other.escape_debug()
+                        other.name.escape_debug()
                     ),
                 )
                 .map(&map.name)
                 .at(declared, "declared here")
-                .at(
-                    plan.map(other).and_then(|other| other.source.as_ref()),
-                    "the other map",
-                )
+                .at(other.source.as_ref(), "the other map")
                 .note("bpffs reserves `.` in names, so it becomes `_`, as in libbpf's pin_maps")
                 .help("rename one of the maps"),
             );
@@ -143,19 +150,7 @@ pub(crate) fn prepare<K: Kernel>(
     match occupied(&record) {
         Ok(false) => {}
         Ok(true) => {
-            return Err(vec![
-                Diagnostic::error(
-                    codes::RECORD_EXISTS,
-                    format!(
-                        "{} holds the maps of another load",
-                        pins.directory.display()
-                    ),
-                )
-                .help(format!(
-                    "remove them with `bpfplan unload {}`, or pin into another directory",
-                    pins.directory.display()
-                )),
-            ]);
+            return Err(vec![taken(&pins.directory)]);
         }
         Err(errno) => return Err(vec![unreadable(&record, errno)]),
     }
@@ -181,6 +176,34 @@ pub(crate) fn prepare<K: Kernel>(
     } else {
         Err(problems)
     }
+}
+
+/// Another load has pinned its maps in the directory.
+pub(crate) fn taken(directory: &Path) -> Diagnostic {
+    let directory = directory.display();
+    Diagnostic::error(
+        codes::RECORD_EXISTS,
+        format!("{directory} holds the maps of another load"),
+    )
+    .help(format!(
+        "remove them with `bpfplan unload {directory}`, or pin into another directory"
+    ))
+}
+
+/// The directory cannot be locked.
+pub(crate) fn not_locked(directory: &Path, errno: Errno) -> Diagnostic {
+    let directory = directory.display();
+    if errno == Errno::EWOULDBLOCK {
+        return Diagnostic::error(
+            codes::DIRECTORY_BUSY,
+            format!("another load or unload is at work in {directory}: {errno}"),
+        )
+        .help("try again when it is done");
+    }
+    Diagnostic::error(
+        codes::PIN_DIRECTORY,
+        format!("locking {directory} failed: {errno}"),
+    )
 }
 
 /// The directory without symbolic links, if it is there and on a BPF file system.

@@ -5,7 +5,7 @@ use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, SlotTarget
 
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
-use crate::kernel::Kernel;
+use crate::kernel::{FdLimit, Kernel};
 use crate::options::LoadOptions;
 use crate::pins::{self, Pins};
 use crate::programs;
@@ -54,17 +54,22 @@ pub(crate) fn check<K: Kernel>(
     if options.raise_nofile {
         let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
         let needed = maps.saturating_add(EXTRA_DESCRIPTORS);
-        kernel.reserve_fds(needed).map_err(|errno| {
-            refused(vec![
-                Diagnostic::error(
-                    codes::TOO_FEW_DESCRIPTORS,
-                    format!(
-                        "the load needs {needed} descriptors; raising the limit failed: {errno}"
-                    ),
-                )
-                .help(format!("allow them with `ulimit -n {needed}`")),
-            ])
-        })?;
+        kernel
+            .reserve_fds(needed)
+            .map_err(|FdLimit { needed, errno }| {
+                refused(vec![
+                    Diagnostic::error(
+                        codes::TOO_FEW_DESCRIPTORS,
+                        format!(
+                            "the load needs {needed} descriptors; raising the limit failed: {errno}"
+                        ),
+                    )
+                    .note(format!(
+                        "each of the {maps} maps is open until all are pinned"
+                    ))
+                    .help(format!("allow them with `ulimit -n {needed}`, as root")),
+                ])
+            })?;
     }
     let possible_cpus = if wants_possible_cpus(plan) {
         let count = kernel.possible_cpus().map_err(|errno| {

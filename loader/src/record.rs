@@ -4,10 +4,10 @@
 //! pinned as [`NAME`] beside the maps. Its bytes are [`MAGIC`], the version and the length of
 //! what follows as four little-endian bytes each, then the [`Record`] in postcard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Plan, uapi};
+use bpfplan_plan::{BtfIds, Diagnostic, MapType, MaxEntries, Plan, uapi};
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
@@ -24,7 +24,8 @@ pub const MAGIC: [u8; 8] = *b"bpfprec\0";
 /// Version of the record that this crate writes and reads.
 pub const VERSION: u32 = 1;
 
-/// Largest record in bytes; with names of usual length it holds tens of thousands of maps.
+/// Largest record in bytes; with names of usual length it holds tens of thousands of maps;
+/// BTF of templates has kilobytes.
 const MAX_SIZE: usize = 2 << 20;
 
 /// Bytes before the record itself.
@@ -37,10 +38,14 @@ pub struct Record {
     pub object: String,
     /// SHA-256 of the object in lower-case hex, if the plan had it.
     pub sha256: Option<String>,
-    /// Whether the load made the directory.
+    /// Whether the directory was made for the load.
     pub made_directory: bool,
     /// The maps in the plan's order.
     pub maps: Vec<RecordedMap>,
+    /// The BTF blob that the templates' type ids belong to, as the kernel took it; empty if none
+    /// of them has types. With it and a [`RecordedTemplate`], more inner maps can be made that
+    /// the outer map takes.
+    pub btf: Vec<u8>,
 }
 
 /// A map in a [`Record`].
@@ -50,7 +55,9 @@ pub struct RecordedMap {
     pub name: String,
     /// Name of the pin.
     pub pin: String,
-    /// The kernel's id of the map, which is its identity.
+    /// The kernel's id of the map, which is its identity. Its size does not depend on its value,
+    /// so that a dry run shows the size of the record.
+    #[serde(with = "postcard::fixint::le")]
     pub id: u32,
     /// The inner template of an outer map, which the kernel never shows.
     pub template: Option<RecordedTemplate>,
@@ -75,11 +82,12 @@ pub struct RecordedTemplate {
     pub map_extra: u64,
     /// `numa_node`.
     pub numa_node: u32,
-    /// Whether the plan gives it BTF.
-    pub btf: bool,
+    /// Its type ids in [`Record::btf`]; `None` if the kernel has it without types.
+    pub btf: Option<BtfIds>,
 }
 
 impl Record {
+    /// The record of a plan that the kernel takes as it is.
     pub(crate) fn new(plan: &Plan, pins: &Pins, ids: &[u32]) -> Self {
         let maps = plan.maps.iter().zip(&pins.names).zip(ids);
         let maps = maps.map(|((map, pin), id)| RecordedMap {
@@ -98,15 +106,36 @@ impl Record {
                 map_flags: inner.map_flags,
                 map_extra: inner.map_extra,
                 numa_node: inner.numa_node,
-                btf: inner.btf.is_some(),
+                btf: inner.btf,
             }),
         });
+        let maps: Vec<RecordedMap> = maps.collect();
         Self {
             object: plan.object.name.clone(),
             sha256: plan.object.sha256.clone(),
             made_directory: pins.create,
-            maps: maps.collect(),
+            btf: if has_types(&maps) {
+                plan.btf.clone()
+            } else {
+                Vec::new()
+            },
+            maps,
         }
+    }
+
+    /// Puts in what the kernel took instead: a blob, and the type ids of templates by index of
+    /// their outer maps.
+    pub(crate) fn with_btf(mut self, blob: &[u8], templates: &HashMap<usize, BtfIds>) -> Self {
+        for (index, map) in self.maps.iter_mut().enumerate() {
+            if let Some(template) = &mut map.template {
+                template.btf = templates.get(&index).copied();
+            }
+        }
+        self.btf.clear();
+        if has_types(&self.maps) {
+            self.btf.extend_from_slice(blob);
+        }
+        self
     }
 
     /// The bytes of the record.
@@ -121,11 +150,12 @@ impl Record {
             Diagnostic::error(
                 codes::RECORD_REFUSED,
                 format!(
-                    "the record of {} pinned maps is larger than 2 MiB",
-                    self.maps.len()
+                    "the record of {} pinned maps and {} bytes of BTF is larger than 2 MiB",
+                    self.maps.len(),
+                    self.btf.len()
                 ),
             )
-            .help("split the object, or shorten the names of its maps")
+            .help("split the object, or load it with --hold instead of --pin-maps")
         };
         let mut bytes = postcard::to_extend(self, bytes).map_err(|_| too_large())?;
         let length = bytes.len().saturating_sub(HEADER);
@@ -173,6 +203,9 @@ impl Record {
                     map.pin.escape_debug()
                 ));
             }
+        }
+        if record.btf.is_empty() && has_types(&record.maps) {
+            return Err("a template's types are missing".to_owned());
         }
         Ok(record)
     }
@@ -239,6 +272,11 @@ impl Record {
         let record = Self::decode(&bytes).map_err(|why| invalid(&why))?;
         Ok((record, info.id))
     }
+}
+
+fn has_types(maps: &[RecordedMap]) -> bool {
+    let mut templates = maps.iter().filter_map(|map| map.template.as_ref());
+    templates.any(|template| template.btf.is_some())
 }
 
 fn refused(problem: Diagnostic) -> LoadError {

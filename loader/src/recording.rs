@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bpfplan_plan::rules::{KernelVersion, Target};
 
-use crate::kernel::{BatchError, Errno, Kernel, MapAttributes, MapInfo, PathKind};
+use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind};
 
 pub use call::{RecordedAttributes, RecordedCall};
 
@@ -129,6 +129,7 @@ impl Drop for PretendFd {
 
 impl Kernel for RecordingKernel {
     type Fd = PretendFd;
+    type Lock = ();
 
     fn load_btf(&self, blob: &[u8], log: Option<&mut String>) -> Result<PretendFd, Errno> {
         if let Some(log) = log {
@@ -273,6 +274,11 @@ impl Kernel for RecordingKernel {
         Ok(path.to_owned())
     }
 
+    fn lock_dir(&self, path: &Path) -> Result<(), Errno> {
+        let known = lock(&self.state).directories.contains(path);
+        known.then_some(()).ok_or(Errno::ENOENT)
+    }
+
     fn make_dir(&self, path: &Path) -> Result<(), Errno> {
         let mut state = lock(&self.state);
         if !state.directories.insert(path.to_owned()) {
@@ -327,7 +333,7 @@ impl Kernel for RecordingKernel {
         Ok(())
     }
 
-    fn reserve_fds(&self, _: u64) -> Result<(), Errno> {
+    fn reserve_fds(&self, _: u64) -> Result<(), FdLimit> {
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use bpfplan_plan::rules::Call;
+use bpfplan_plan::rules::{Call, KernelVersion};
 use bpfplan_plan::{Diagnostic, Map, Plan, Severity, SlotTarget};
 
 use crate::codes;
@@ -22,6 +22,9 @@ const CHUNK: usize = 1 << 16;
 
 /// Outer maps that are filled at the same time.
 const THREADS: usize = 64;
+
+/// From this version on there are batches; those of outer maps came with 5.19.
+const BATCHES: KernelVersion = KernelVersion { major: 5, minor: 6 };
 
 /// One slot: its index, the name of the map that goes there, and its descriptor.
 type Slot<'a, F> = (u32, &'a str, &'a F);
@@ -110,7 +113,7 @@ impl<'a, K: Kernel> Filler<'a, K> {
                 let values: Vec<_> = chunk.iter().map(|(index, _, fd)| (*index, *fd)).collect();
                 match self.kernel.update_batch(&outer.fd, &values) {
                     Ok(()) => continue,
-                    Err(error) if is_unsupported(error) => batches = false,
+                    Err(error) if is_unsupported(error, self.kernel.version()) => batches = false,
                     Err(error) => {
                         let slot = error.done.and_then(|done| chunk.get(done));
                         return Err(self.refused(map, slot, Call::UpdateBatch, error.errno));
@@ -197,11 +200,12 @@ impl<'a, K: Kernel> Filler<'a, K> {
 
 /// Whether the kernel has no batch for this type of map. One that knows batches answers
 /// `ENOTSUPP`, one before 5.6 does not know the command and answers `EINVAL`; neither looks at an
-/// element. Where this guess is wrong, the update of a single slot gives the real error.
-fn is_unsupported(error: BatchError) -> bool {
-    error.done.is_none()
-        && matches!(
-            error.errno,
-            Errno::ENOTSUPP | Errno::EINVAL | Errno(libc::EOPNOTSUPP)
-        )
+/// element. From a kernel that has batches, `EINVAL` is an error as any other: going on slot by
+/// slot would only wait longer for it.
+fn is_unsupported(error: BatchError, version: Option<KernelVersion>) -> bool {
+    match (error.done, error.errno) {
+        (None, Errno::ENOTSUPP) => true,
+        (None, Errno::EINVAL) => version.is_none_or(|version| version < BATCHES),
+        _ => false,
+    }
 }

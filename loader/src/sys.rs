@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
-use crate::kernel::{BatchError, Errno, Kernel, MapAttributes, MapInfo, PathKind};
+use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind};
 
 /// The running kernel.
 #[derive(Debug, Clone, Copy, Default)]
@@ -111,6 +111,7 @@ fn c_path(path: &Path) -> Result<CString, Errno> {
 
 impl Kernel for RealKernel {
     type Fd = Descriptor;
+    type Lock = OwnedFd;
 
     fn load_btf(&self, blob: &[u8], log: Option<&mut String>) -> Result<Descriptor, Errno> {
         Ok(Descriptor {
@@ -179,7 +180,12 @@ impl Kernel for RealKernel {
     }
 
     fn open_pin(&self, path: &Path) -> Result<Descriptor, Errno> {
-        describe(bpf::open_pin(&c_path(path)?)?)
+        let fd = bpf::open_pin(&c_path(path)?)?;
+        if system::is_map(fd.as_fd())? {
+            describe(fd)
+        } else {
+            Err(Errno::EINVAL)
+        }
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {
@@ -188,6 +194,10 @@ impl Kernel for RealKernel {
 
     fn canonical(&self, path: &Path) -> Result<PathBuf, Errno> {
         system::canonical(path)
+    }
+
+    fn lock_dir(&self, path: &Path) -> Result<OwnedFd, Errno> {
+        system::lock_dir(path)
     }
 
     fn make_dir(&self, path: &Path) -> Result<(), Errno> {
@@ -226,7 +236,7 @@ impl Kernel for RealKernel {
         system::raise_memlock()
     }
 
-    fn reserve_fds(&self, count: u64) -> Result<(), Errno> {
+    fn reserve_fds(&self, count: u64) -> Result<(), FdLimit> {
         system::reserve_fds(count)
     }
 }

@@ -33,6 +33,13 @@ pub struct Unloaded {
 pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadError> {
     let directory = pins::existing_directory(kernel, directory)
         .map_err(|problem| LoadError::new(ErrorKind::Refused, vec![problem]))?;
+    // Until the end: a load must not pin while pins are removed.
+    let _lock = kernel.lock_dir(&directory).map_err(|errno| {
+        LoadError::new(
+            ErrorKind::Refused,
+            vec![pins::not_locked(&directory, errno)],
+        )
+    })?;
     let record_path = directory.join(record::NAME);
     let (record, record_id) = Record::read(kernel, &record_path)?;
     let mut done = Unloaded {

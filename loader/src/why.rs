@@ -1,6 +1,6 @@
 //! Diagnostics of calls that the kernel refused.
 
-use bpfplan_plan::rules::{Call, explain};
+use bpfplan_plan::rules::{Call, explain, memory};
 use bpfplan_plan::{Code, Diagnostic, Map, Plan, Source};
 
 use crate::kernel::{Errno, Kernel};
@@ -27,11 +27,22 @@ impl<I> Refusal<'_, I> {
             .map(&self.map.name)
             .at(self.source, "declared here");
         diagnostic.notes = reasons(kernel, self.call, self.errno, Some(self.map), plan);
+        if self.call == Call::MapCreate && matches!(self.errno.0, libc::ENOMEM | libc::E2BIG) {
+            diagnostic.notes.extend(size(kernel, self.map));
+        }
         if self.errno.0 == libc::EMFILE {
             diagnostic.help = Some("allow more descriptors with `ulimit -n`".to_owned());
         }
         diagnostic
     }
+}
+
+/// How much the map wants, if that is much.
+fn size<K: Kernel, I>(kernel: &K, map: &Map<I>) -> Option<String> {
+    /// Less is never the reason.
+    const MUCH: u64 = 1 << 20;
+    let bytes = memory(map, &kernel.target().ok()?);
+    (bytes >= MUCH).then(|| format!("full, it takes about {} MiB", bytes >> 20))
 }
 
 /// Why the kernel may have answered so, most likely first.

@@ -1,5 +1,5 @@
-//! Every single call of a load fails once; afterwards nothing is left, and the message says where
-//! it happened.
+//! Every single call of a load fails once, and every step is interrupted once; afterwards nothing
+//! is left, and the message says where it happened.
 
 // A test may panic: that is how it fails.
 #![allow(
@@ -14,18 +14,20 @@
 mod privilege;
 mod sample;
 
+use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Mutex;
 
 use bpfplan_compiler::{Options, compile};
 use bpfplan_loader::{
-    Errno, FailingKernel, Fault, Kernel, LoadError, LoadOptions, RealKernel, RecordingKernel,
-    codes, load, unload,
+    Errno, ErrorKind, FailingKernel, Fault, Kernel, LoadError, LoadOptions, Loaded, RealKernel,
+    RecordingKernel, codes, load, load_with, record, unload,
 };
-use bpfplan_plan::rules::{Target, errno_name};
-use bpfplan_plan::{Diagnostic, Plan, SlotTarget};
+use bpfplan_plan::rules::{KernelVersion, Target, errno_name};
+use bpfplan_plan::{Diagnostic, Plan};
 use libtest_mimic::{Arguments, Failed, Trial};
 use sample::PinDir;
-use sample::maps::{descriptors, left_over};
+use sample::maps::{descriptors, left_of};
 
 /// Errors that a call may give: by mistake, by lack of rights, of memory, of support.
 const ERRORS: [Errno; 4] = [
@@ -59,10 +61,18 @@ fn main() {
         trials.push(Trial::test(format!("recording::{name}"), move || {
             recording(&recorded)
         }));
-        if name != "many_slots" {
-            let plan = prefixed(plan);
-            let trial = Trial::test(format!("real::{name}"), move || on_the_real_kernel(&plan));
+        if name == "many_slots" {
+            continue;
+        }
+        let mut real = |what: &str, test: fn(&Plan) -> Result<(), Failed>| {
+            let plan = plan.clone();
+            let trial = Trial::test(format!("{what}::{name}"), move || test(&plan));
             trials.push(trial.with_ignored_flag(missing.is_some()));
+        };
+        real("real", on_the_real_kernel);
+        real("interrupted", interrupted);
+        if plan.maps.iter().any(|map| !map.slots.is_empty()) {
+            real("slot_by_slot", slot_by_slot);
         }
     }
     libtest_mimic::run(&arguments, trials).exit()
@@ -81,27 +91,6 @@ fn plans() -> Vec<(String, Plan)> {
     samples.into_iter().chain(fixtures).collect()
 }
 
-/// Beginning of the kernel's names of all maps of these tests.
-fn prefix() -> String {
-    format!("f{}_", std::process::id())
-}
-
-fn prefixed(mut plan: Plan) -> Plan {
-    let prefix = prefix();
-    for map in &mut plan.maps {
-        map.name = format!("{prefix}{}", map.name);
-        if let Some(inner) = &mut map.inner {
-            inner.name = format!("{}.inner", map.name);
-        }
-        for slot in &mut map.slots {
-            if let SlotTarget::Map(name) = &mut slot.target {
-                *name = format!("{prefix}{name}");
-            }
-        }
-    }
-    plan
-}
-
 fn recording(plan: &Plan) -> Result<(), Failed> {
     let target = Target {
         page_size: 4096,
@@ -116,7 +105,7 @@ fn recording(plan: &Plan) -> Result<(), Failed> {
         plan,
         &options,
         || RecordingKernel::new(target).with_directory("/sys/fs/bpf"),
-        |kernel| {
+        |kernel, _| {
             let (open, pins) = (kernel.open_descriptors(), kernel.pins());
             match (open, pins.as_slice(), kernel.directories().as_slice()) {
                 (0, [], [_]) => Ok(()),
@@ -130,71 +119,138 @@ fn recording(plan: &Plan) -> Result<(), Failed> {
 
 fn on_the_real_kernel(plan: &Plan) -> Result<(), Failed> {
     let directory = PinDir::new();
-    let options = LoadOptions {
-        pin_maps: Some(directory.0.clone()),
-        ..LoadOptions::default()
-    };
-    let before = descriptors();
-    each_call_fails(plan, &options, RealKernel::new, |_| {
-        if descriptors() != before {
-            return Err(format!("{} descriptors instead of {before}", descriptors()).into());
-        }
-        if directory.0.exists() {
-            return Err(format!("{} is left", directory.0.display()).into());
-        }
-        match left_over(&prefix()).as_slice() {
-            [] => Ok(()),
-            maps => Err(format!("maps are left: {maps:?}").into()),
-        }
+    let check = nothing_left(&directory);
+    each_call_fails(plan, &pinned(&directory), RealKernel::new, |_, ids| {
+        check(ids)
     })
 }
 
-/// Lets each call fail with each error; `check` sees whether something is left.
+/// A kernel that has batches, but none for outer maps.
+fn slot_by_slot(plan: &Plan) -> Result<(), Failed> {
+    let directory = PinDir::new();
+    let check = nothing_left(&directory);
+    let old = || {
+        FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| {
+            (fault.call == "update_batch").then_some(Errno::ENOTSUPP)
+        })
+        .with_version(KernelVersion {
+            major: 5,
+            minor: 15,
+        })
+    };
+    each_call_fails(plan, &pinned(&directory), old, |_, ids| check(ids))
+}
+
+/// Whoever asks the load to stop finds nothing of it, whenever that is.
+fn interrupted(plan: &Plan) -> Result<(), Failed> {
+    let directory = PinDir::new();
+    let check = nothing_left(&directory);
+    for moment in 0.. {
+        let kernel = FailingKernel::new(RealKernel::new(), |_: Fault<'_>| None);
+        let mut steps = 0;
+        let result = load_with(plan, &kernel, &pinned(&directory), &mut |_| {
+            steps += 1;
+            if steps > moment {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        let Err(error) = result else {
+            // The load was over before that moment.
+            let steps_of_pins = plan.maps.len() + 2;
+            assert!(moment >= plan.steps().len() + steps_of_pins);
+            return remove(&kernel, &pinned(&directory));
+        };
+        assert_eq!(error.kind, ErrorKind::Interrupted);
+        assert_eq!(error.diagnostics[0].code, codes::INTERRUPTED);
+        assert_eq!(kernel.live(), 0);
+        check(&kernel.created()).map_err(|left| format!("step {moment}: {:?}", left.message()))?;
+    }
+    Ok(())
+}
+
+fn pinned(directory: &PinDir) -> LoadOptions {
+    LoadOptions {
+        pin_maps: Some(directory.0.clone()),
+        ..LoadOptions::default()
+    }
+}
+
+/// A check that no descriptor, no pin and none of the maps with the given ids is left.
+fn nothing_left(directory: &PinDir) -> impl Fn(&[u32]) -> Result<(), Failed> {
+    let (before, directory) = (descriptors(), directory.0.clone());
+    move |ids| {
+        if descriptors() != before {
+            return Err(format!("{} descriptors instead of {before}", descriptors()).into());
+        }
+        if directory.exists() {
+            return Err(format!("{} is left", directory.display()).into());
+        }
+        match left_of(ids).as_slice() {
+            [] => Ok(()),
+            ids => Err(format!("maps are left: {ids:?}").into()),
+        }
+    }
+}
+
+/// Lets each call fail with each error; `check` sees whether something is left, and the ids of
+/// the maps that were made.
 fn each_call_fails<K: Kernel>(
     plan: &Plan,
     options: &LoadOptions,
     fresh: impl Fn() -> K,
-    check: impl Fn(&K) -> Result<(), Failed>,
+    check: impl Fn(&K, &[u32]) -> Result<(), Failed>,
 ) -> Result<(), Failed> {
     let undisturbed = FailingKernel::new(fresh(), |_: Fault<'_>| None);
     let loaded = load(plan, &undisturbed, options).map_err(|error| error.to_string())?;
     let calls = undisturbed.calls();
+    let templates = plan.maps.iter().filter(|map| map.inner.is_some()).count();
+    assert_eq!(
+        undisturbed.created().len(),
+        plan.maps.len() + templates + 1,
+        "the maps, the templates and the record are looked for"
+    );
     drop(loaded);
     remove(&undisturbed, options)?;
-    check(undisturbed.inner())?;
+    check(undisturbed.inner(), &undisturbed.created())?;
     let (mut refused, mut survived) = (0, 0);
     for index in 0..calls {
         for errno in ERRORS {
-            let name = std::sync::Mutex::new("");
+            let failed = Mutex::new(("", String::new()));
             let kernel = FailingKernel::new(fresh(), |fault: Fault<'_>| {
                 (fault.index == index).then(|| {
-                    *name.lock().expect("nobody panics") = fault.call;
+                    *failed.lock().expect("nobody panics") = (fault.call, fault.subject.to_owned());
                     errno
                 })
             });
             let result = load(plan, &kernel, options);
-            let call = *name.lock().expect("nobody panics");
-            let what = format!("call {index}, {call}, {errno}");
-            match result {
+            let (call, subject) = failed.lock().expect("nobody panics").clone();
+            let failure = Failure {
+                call,
+                subject: &subject,
+                errno,
+            };
+            let what = format!("call {index}, {call} of '{subject}', {errno}");
+            let verdict = match result {
                 Ok(loaded) => {
                     survived += 1;
-                    if !has_fallback(call, errno)
-                        || (loaded.diagnostics.is_empty() && call != "load_btf")
-                    {
-                        return Err(format!("{what}: the load goes on, without a word").into());
-                    }
+                    let verdict = failure.may_go_on(plan, &loaded, kernel.version());
                     drop(loaded);
                     remove(&kernel, options)?;
+                    verdict
                 }
                 Err(error) => {
                     refused += 1;
-                    says_where(call, errno, &error).map_err(|why| format!("{what}: {why}"))?;
+                    failure.is_told(&error)
                 }
-            }
+            };
+            verdict.map_err(|why| format!("{what}: {why}"))?;
             if kernel.live() != 0 {
                 return Err(format!("{what}: {} descriptors are open", kernel.live()).into());
             }
-            check(kernel.inner()).map_err(|left| format!("{what}: {:?}", left.message()))?;
+            check(kernel.inner(), &kernel.created())
+                .map_err(|left| format!("{what}: {:?}", left.message()))?;
         }
     }
     assert!(
@@ -211,46 +267,119 @@ fn remove<K: Kernel>(kernel: &K, options: &LoadOptions) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Calls after whose failure there is another way.
-fn has_fallback(call: &str, errno: Errno) -> bool {
-    match call {
-        // The types of keys and values are not vital; BTF is tried twice, and then all is well.
-        "load_btf" | "create_map" => true,
-        "update_batch" => matches!(errno, Errno::ENOTSUPP | Errno::EINVAL),
-        _ => false,
-    }
+/// A call that was made to fail.
+struct Failure<'a> {
+    call: &'static str,
+    /// The kernel's name of the map, or a path.
+    subject: &'a str,
+    errno: Errno,
 }
 
-/// The message has the error's name, and the map's if the call was about one.
-fn says_where(call: &str, errno: Errno, error: &LoadError) -> Result<(), String> {
-    // Without its BTF a map may be made all the same, and fit into no slot later.
-    let consequence = |found: &Diagnostic| {
-        found.code == codes::MAP_WITHOUT_BTF && found.message.contains(&errno_name(errno.0))
-    };
-    if error.diagnostics.iter().skip(1).any(consequence) {
-        return Ok(());
-    }
-    let Some(first) = error.diagnostics.first() else {
-        return Err("no message".to_owned());
-    };
-    let text = first.to_string();
-    if !text.contains(&errno_name(errno.0)) {
-        return Err(format!("the message does not name the error: {text}"));
-    }
-    let of_the_record = text.contains("bpfplan_record");
-    let about_a_map = matches!(call, "create_map" | "update_batch" | "update_slot" | "pin");
-    if about_a_map && !of_the_record {
-        if first.map.is_none() || first.labels.is_empty() {
-            return Err(format!("the message does not name the map: {first:?}"));
-        }
-        let step = match call {
-            "create_map" => ["creating the map", "creating the inner template"].as_slice(),
-            "pin" => &["pinning it to"],
-            _ => &["filling"],
+impl Failure<'_> {
+    /// Whether the load may have gone on, and has said so about the right map.
+    fn may_go_on<K: Kernel>(
+        &self,
+        plan: &Plan,
+        loaded: &Loaded<K>,
+        version: Option<KernelVersion>,
+    ) -> Result<(), String> {
+        let said = |code| {
+            let mut about = loaded.diagnostics.iter().filter(|said| said.code == code);
+            about.any(|said| self.is_about(said))
         };
-        if !step.iter().any(|step| text.contains(step)) {
-            return Err(format!("the message does not name the step: {text}"));
+        match self.call {
+            // BTF is tried twice, and then all is well.
+            "load_btf" => {
+                let mut maps = plan.maps.iter().zip(&loaded.maps);
+                maps.all(|(map, made)| map.btf.is_some() == made.btf)
+                    .then_some(())
+                    .ok_or_else(|| "a map has no BTF".to_owned())
+            }
+            "create_map" if said(codes::MAP_WITHOUT_BTF) => Ok(()),
+            "update_batch"
+                if said(codes::NO_BATCH)
+                    && (self.errno == Errno::ENOTSUPP
+                        || (self.errno == Errno::EINVAL && version.is_none())) =>
+            {
+                let mut maps = plan.maps.iter().zip(&loaded.maps);
+                maps.all(|(map, made)| map.slots.len() == made.filled as usize)
+                    .then_some(())
+                    .ok_or_else(|| "a slot is empty".to_owned())
+            }
+            _ => Err(format!("the load goes on: {:?}", loaded.diagnostics)),
         }
     }
-    Ok(())
+
+    /// Whether the messages name the error, the step and the map.
+    fn is_told(&self, error: &LoadError) -> Result<(), String> {
+        let Some(first) = error.diagnostics.first() else {
+            return Err("no message".to_owned());
+        };
+        let names_error = |said: &Diagnostic| said.message.contains(&errno_name(self.errno.0));
+        let lost = |said: &Diagnostic| {
+            said.code == codes::MAP_WITHOUT_BTF && self.is_about(said) && names_error(said)
+        };
+        if self.call == "create_map" && error.diagnostics.iter().any(lost) {
+            // Made without its BTF, the map lost its special fields, and fits into no slot or its
+            // slots take no map.
+            let told = first.code == codes::SLOT_REFUSED
+                && first.map.is_some()
+                && first.message.contains("filling slot")
+                && first.message.contains("EINVAL");
+            return if told {
+                Ok(())
+            } else {
+                Err(format!("the consequence is not explained: {first:?}"))
+            };
+        }
+        if !names_error(first) {
+            return Err(format!("the message does not name the error: {first}"));
+        }
+        let of_the_record = self.subject == record::NAME;
+        let step = match self.call {
+            "create_map" if of_the_record => "creating the record",
+            "create_map" if self.is_template(first) => "creating the inner template",
+            "create_map" => "creating the map",
+            "info" if of_the_record => "reading the id of the record",
+            "info" => "reading its id",
+            "update_batch" | "update_slot" => "filling",
+            "write" => "writing the record",
+            "freeze" => "freezing the record",
+            "pin" if of_the_record => "pinning the record",
+            "pin" => "pinning it to",
+            "make_dir" => "making",
+            "lock_dir" => "locking",
+            "possible_cpus" => "reading /sys/devices/system/cpu/possible",
+            "reserve_fds" => "raising the limit",
+            "inspect" | "canonical" => "cannot be used",
+            other => return Err(format!("nobody knows the call {other}")),
+        };
+        if !first.message.contains(step) {
+            return Err(format!("the message does not name the step: {first}"));
+        }
+        let named = match self.call {
+            "possible_cpus" | "reserve_fds" => true,
+            "make_dir" | "lock_dir" | "inspect" | "canonical" => {
+                first.message.contains(self.subject)
+            }
+            _ if of_the_record => first.message.contains(record::NAME),
+            _ => self.is_about(first) && !first.labels.is_empty(),
+        };
+        if named {
+            Ok(())
+        } else {
+            Err(format!("the message names another map: {first:?}"))
+        }
+    }
+
+    /// Whether a diagnostic is about the map of the call; the kernel's name of it is cut off.
+    fn is_about(&self, said: &Diagnostic) -> bool {
+        let name = said.map.as_deref();
+        name.is_some_and(|name| name.get(..15).unwrap_or(name) == self.subject)
+    }
+
+    fn is_template(&self, said: &Diagnostic) -> bool {
+        let name = said.map.as_deref();
+        name.is_some_and(|name| name.ends_with(".inner"))
+    }
 }

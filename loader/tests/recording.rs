@@ -13,7 +13,10 @@ mod sample;
 use std::path::PathBuf;
 
 use bpfplan_loader::record::{self, Record};
-use bpfplan_loader::{ErrorKind, LoadError, LoadOptions, RecordingKernel, codes, load, unload};
+use bpfplan_loader::{
+    Errno, ErrorKind, FailingKernel, Fault, LoadError, LoadOptions, RecordingKernel, codes, load,
+    unload,
+};
 use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Code, Endianness, MaxEntries, NotPlanned, Pinning, Plan, SlotTarget, uapi};
 use sample::{array_of_maps, map, mixed, plan};
@@ -322,4 +325,26 @@ fn a_ring_buffer_is_rounded_as_libbpf_rounds() {
     plan.maps[0].max_entries = MaxEntries::Count(5000);
     let loaded = load(&plan, &kernel(), &hold()).expect("the load works");
     assert_eq!(loaded.maps[0].max_entries, 8192);
+}
+
+#[test]
+fn many_wrong_names_are_not_all_reported() {
+    let names: Vec<String> = (0..500).map(|index| format!("{index}/x")).collect();
+    let maps = names
+        .iter()
+        .map(|name| map(name, uapi::BPF_MAP_TYPE_ARRAY, [4, 4], 1));
+    let error = refusal(&plan(maps.collect()), &pin());
+    assert_eq!(error.diagnostics.len(), 101);
+    assert!(error.diagnostics[100].message.contains("more"), "{error}");
+}
+
+#[test]
+fn a_map_that_does_not_fit_says_how_large_it_is() {
+    let large = map("large", uapi::BPF_MAP_TYPE_ARRAY, [4, 4096], 1 << 20);
+    let failing = FailingKernel::new(kernel(), |fault: Fault<'_>| {
+        (fault.subject == "large").then_some(Errno(libc::ENOMEM))
+    });
+    let error = load(&plan(vec![large]), &failing, &hold()).expect_err("4 GiB are too much");
+    let notes = error.diagnostics[0].notes.join("; ");
+    assert!(notes.contains("about 4096 MiB"), "{notes}");
 }

@@ -6,7 +6,7 @@
 //!
 //! This crate knows neither ELF nor system calls. The compiler (`bpfplan-compiler`) makes plans,
 //! the loader (`bpfplan-loader`) executes them, and both share this data model, its file format
-//! ([`format`]), its validation ([`validate`]) and the kernel's rules about map attributes
+//! ([`mod@format`]), its validation ([`validate`]) and the kernel's rules about map attributes
 //! ([`rules`]).
 
 #![forbid(unsafe_code)]

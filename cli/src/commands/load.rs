@@ -2,7 +2,7 @@
 
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
     ErrorKind, Kernel, LoadError, LoadOptions, Loaded, Progress, RealKernel, RecordingKernel, load,
@@ -11,8 +11,6 @@ use bpfplan_loader::{
 use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Plan, Step};
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::args::{LoadArgs, LoadFormat};
 use crate::documents::{DryRunDocument, LoadDocument, LoadedMap};
@@ -20,6 +18,7 @@ use crate::exit::Exit;
 use crate::input::{self, Input};
 use crate::output;
 use crate::render::escape::plain;
+use crate::signals;
 
 /// Loads an object or a plan.
 ///
@@ -43,8 +42,8 @@ pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
 
 fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
     // From before the first map on: a signal in the middle would leave half a load.
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
-    let mut signal = None;
+    let mut signals = signals::collect()?;
+    let mut caught = None;
     let options = LoadOptions {
         pin_maps: args.pin_maps.clone(),
         hold: args.hold,
@@ -54,8 +53,8 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         if args.verbose {
             output::talk(&describe(&input.plan, progress));
         }
-        signal = signals.pending().next();
-        if signal.is_some() {
+        caught = signals.pending().next();
+        if caught.is_some() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -65,9 +64,9 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         Ok(loaded) => loaded,
         Err(error) => {
             let exit = failed(args, input.warnings, error, json);
-            if let Some(signal) = signal {
+            if let Some(signal) = caught {
                 // Whoever waits for the process learns that the signal ended it.
-                signal_hook::low_level::emulate_default_handler(signal)?;
+                signals::die_of(signal)?;
             }
             return exit;
         }
@@ -100,19 +99,18 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         possible_cpus: machine.possible_cpus().unwrap_or(1),
     };
     let mut kernel = RecordingKernel::new(target);
-    if let Some(directory) = &args.pin_maps {
+    let pin_maps = args.pin_maps.as_deref().map(resolved);
+    if let Some(directory) = &pin_maps {
         // A directory that is there is used, and any other is made: whether that works, only
         // the load itself can tell.
         let present = match directory.parent() {
-            _ if directory.is_dir() => directory,
-            Some(parent) if parent == Path::new("") => Path::new("."),
-            Some(parent) => parent,
-            None => Path::new("/"),
+            Some(parent) if !directory.is_dir() => parent,
+            _ => directory,
         };
         kernel = kernel.with_directory(present);
     }
     let options = LoadOptions {
-        pin_maps: args.pin_maps.clone(),
+        pin_maps,
         hold: true,
         raise_nofile: false,
     };
@@ -134,6 +132,19 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
             Ok(Exit::Done)
         }
         Err(error) => failed(args, input.warnings, error, json),
+    }
+}
+
+/// The path without symbolic links on the way, as the load itself shows it; as it is if it leads
+/// nowhere.
+fn resolved(directory: &Path) -> PathBuf {
+    let absolute = || std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+    let Some(name) = directory.file_name().filter(|_| !directory.is_dir()) else {
+        return directory.canonicalize().unwrap_or_else(|_| absolute());
+    };
+    match absolute().parent().map(Path::canonicalize) {
+        Some(Ok(parent)) => parent.join(name),
+        _ => absolute(),
     }
 }
 

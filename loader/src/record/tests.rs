@@ -1,3 +1,5 @@
+use bpfplan_plan::BtfIds;
+
 use super::{HEADER, Record, RecordedMap, RecordedTemplate};
 
 fn record() -> Record {
@@ -16,12 +18,16 @@ fn record() -> Record {
         map_flags: 0x1000,
         map_extra: u64::MAX,
         numa_node: 0,
-        btf: true,
+        btf: Some(BtfIds {
+            key_type_id: 1,
+            value_type_id: 2,
+        }),
     };
     Record {
         object: "sample.bpf.o".to_owned(),
         sha256: Some("ab".repeat(32)),
         made_directory: true,
+        btf: vec![0x9f, 0xeb, 1, 0],
         maps: vec![map("lut_0", 7, None), map("luts", u32::MAX, Some(template))],
     }
 }
@@ -78,6 +84,13 @@ fn refuses_pins_that_lead_elsewhere() {
     }
     let mut record = record();
     record.maps[0].pin = "luts".to_owned();
+    assert!(Record::decode(&record.encode().expect("it is small")).is_err());
+}
+
+#[test]
+fn refuses_templates_whose_types_are_missing() {
+    let mut record = record();
+    record.btf.clear();
     assert!(Record::decode(&record.encode().expect("it is small")).is_err());
 }
 

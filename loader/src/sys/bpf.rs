@@ -258,8 +258,8 @@ pub(super) fn pin(map: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     check(unsafe { libbpf_sys::bpf_obj_pin(map.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// Opens a pin for reading only. The kernel does that for maps; programs and links answer
-/// `EINVAL`, so that their ids are never taken for a map's.
+/// Opens a pin for reading only. Links answer `EINVAL`; programs are opened all the same, so the
+/// caller has to look what it got: their ids are numbers of their own.
 pub(super) fn open_pin(path: &CStr) -> Result<OwnedFd, Errno> {
     let options = bpf_obj_get_opts {
         sz: size_of::<bpf_obj_get_opts>() as u64,

@@ -1,13 +1,15 @@
 //! What a load asks of the system besides `bpf(2)`. No `unsafe` here.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::kernel::{Errno, PathKind};
+use crate::kernel::{Errno, FdLimit, PathKind};
 
 /// `BPF_FS_MAGIC` of `<linux/magic.h>`.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
@@ -33,6 +35,32 @@ pub(super) fn inspect(path: &Path) -> Result<PathKind, Errno> {
 
 pub(super) fn canonical(path: &Path) -> Result<PathBuf, Errno> {
     std::fs::canonicalize(path).map_err(|error| errno_of(&error))
+}
+
+/// How often, and how many milliseconds apart, a lock is asked for: a load holds it while it pins,
+/// an unload while it removes pins, and both are quick.
+const LOCK_ATTEMPTS: u32 = 300;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+pub(super) fn lock_dir(path: &Path) -> Result<OwnedFd, Errno> {
+    let raw = |errno: rustix::io::Errno| Errno(errno.raw_os_error());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).map_err(raw)?;
+    for _ in 1..LOCK_ATTEMPTS {
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            result => return result.map(|()| directory).map_err(raw),
+        }
+    }
+    Err(Errno::EWOULDBLOCK)
+}
+
+/// Whether a descriptor of `bpf(2)` is a map's. Information about programs has the same layout
+/// at its beginning, so that does not tell.
+pub(super) fn is_map(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+        .map_err(|error| errno_of(&error))?;
+    Ok(link.as_os_str() == "anon_inode:bpf-map")
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), Errno> {
@@ -95,7 +123,7 @@ pub(super) fn raise_memlock() -> Result<(), Errno> {
         .map_err(|errno| Errno(errno.raw_os_error()))
 }
 
-pub(super) fn reserve_fds(count: u64) -> Result<(), Errno> {
+pub(super) fn reserve_fds(count: u64) -> Result<(), FdLimit> {
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let needed = count.saturating_add(u64::try_from(open).unwrap_or(u64::MAX));
     let limit = getrlimit(Resource::Nofile);
@@ -110,7 +138,10 @@ pub(super) fn reserve_fds(count: u64) -> Result<(), Errno> {
             maximum,
         },
     )
-    .map_err(|errno| Errno(errno.raw_os_error()))
+    .map_err(|errno| FdLimit {
+        needed,
+        errno: Errno(errno.raw_os_error()),
+    })
 }
 
 #[cfg(test)]

@@ -13,14 +13,15 @@ use crate::{codes_of, hold, loaded};
 
 /// Linux 5.6 to 5.18 have no batch for outer maps, older ones no batch at all.
 pub(crate) fn kernels_without_batches() -> Result<(), Failed> {
-    for errno in [Errno::ENOTSUPP, Errno::EINVAL] {
+    for (errno, minor) in [(Errno::ENOTSUPP, 18), (Errno::EINVAL, 5)] {
         let batches = AtomicUsize::new(0);
         let kernel = FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| {
             (fault.call == "update_batch").then(|| {
                 batches.fetch_add(1, Ordering::Relaxed);
                 errno
             })
-        });
+        })
+        .with_version(KernelVersion { major: 5, minor });
         let plan = mixed();
         let loaded = load(&plan, &kernel, &hold())?;
         let outer = loaded.map("by_key").expect("the map was made");
@@ -30,6 +31,29 @@ pub(crate) fn kernels_without_batches() -> Result<(), Failed> {
         }
         assert!(codes_of(&loaded).contains(&codes::NO_BATCH));
     }
+    Ok(())
+}
+
+/// From a kernel that has batches, `EINVAL` is an error; trying slot by slot would only take time.
+pub(crate) fn refused_batches_are_not_tried_slot_by_slot() -> Result<(), Failed> {
+    let slots = AtomicUsize::new(0);
+    let kernel = FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| match fault.call {
+        "update_batch" => Some(Errno::EINVAL),
+        "update_slot" => {
+            slots.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+        _ => None,
+    });
+    let error = load(&mixed(), &kernel, &hold()).expect_err("the kernel says no");
+    let first = &error.diagnostics[0];
+    assert_eq!(first.code, codes::SLOT_REFUSED);
+    assert_eq!(first.map.as_deref(), Some("by_key"));
+    assert!(
+        first.message.contains("filling its slots failed: EINVAL"),
+        "{first}"
+    );
+    assert_eq!(slots.load(Ordering::Relaxed), 0);
     Ok(())
 }
 

@@ -8,12 +8,14 @@
     clippy::panic
 )]
 
+mod directories;
 mod fallbacks;
 mod pins;
 #[path = "../support/privilege.rs"]
 mod privilege;
 #[path = "../sample/mod.rs"]
 mod sample;
+mod templates;
 
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,8 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bpfplan_loader::{
     Errno, FailingKernel, Fault, Kernel, LoadOptions, Loaded, RealKernel, codes, load,
 };
-use bpfplan_plan::types::{Composite, Member};
-use bpfplan_plan::{Code, Plan, Type, TypeId, uapi};
+use bpfplan_plan::{Code, Plan, uapi};
 use libtest_mimic::{Failed, Trial};
 use sample::maps::{self, descriptors};
 use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
@@ -30,7 +31,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 19] = [
+    let tests: [(&str, Test); 26] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -58,13 +59,38 @@ fn main() {
         ("existing_pins_stay", pins::existing_pins_stay),
         (
             "directories_are_looked_at_first",
-            pins::directories_are_looked_at_first,
+            directories::directories_are_looked_at_first,
+        ),
+        (
+            "pins_of_programs_are_no_maps",
+            pins::pins_of_programs_are_no_maps,
+        ),
+        ("of_two_loads_one_wins", directories::of_two_loads_one_wins),
+        (
+            "loads_and_unloads_wait_for_each_other",
+            directories::loads_and_unloads_wait_for_each_other,
+        ),
+        (
+            "a_read_only_bpffs_takes_no_pin",
+            directories::a_read_only_bpffs_takes_no_pin,
+        ),
+        (
+            "what_cannot_be_undone_is_said",
+            directories::what_cannot_be_undone_is_said,
+        ),
+        (
+            "a_record_makes_more_inner_maps",
+            templates::a_record_makes_more_inner_maps,
         ),
         ("a_bad_slot_is_named", a_bad_slot_is_named),
         ("a_bad_map_is_named", a_bad_map_is_named),
         (
             "kernels_without_batches",
             fallbacks::kernels_without_batches,
+        ),
+        (
+            "refused_batches_are_not_tried_slot_by_slot",
+            fallbacks::refused_batches_are_not_tried_slot_by_slot,
         ),
         (
             "maps_that_do_not_take_btf",
@@ -209,60 +235,47 @@ fn dropping_a_load_frees_everything() -> Result<(), Failed> {
 
 /// Waits until no map with one of the ids is left.
 fn gone(ids: &[u32]) {
-    for _ in 0..2000 {
-        if ids.iter().all(|id| maps::open(*id).is_none()) {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    panic!("maps are left of {ids:?}");
+    assert_eq!(maps::left_of(ids), [0; 0]);
+}
+
+fn a_bad_slot_is_named() -> Result<(), Failed> {
+    bad_slot(4, &[(0, "good"), (3, "good"), (4, "bad"), (5, "good")])?;
+    // The kernel gets nothing done, and it is not the call as a whole that it refuses.
+    bad_slot(2, &[(2, "bad"), (3, "good")])
 }
 
 /// A mismatch that no plan shows: one of the maps loses its spin lock with its BTF.
-fn a_bad_slot_is_named() -> Result<(), Failed> {
+fn bad_slot(place: u32, slots: &[(u32, &str)]) -> Result<(), Failed> {
     let array = |name: &str| map(name, uapi::BPF_MAP_TYPE_ARRAY, [4, 8], 1);
-    let slots = [(0, "good"), (3, "good"), (4, "bad"), (5, "good")];
     let template = map("", uapi::BPF_MAP_TYPE_ARRAY, [4, 8], 1);
-    let luts = outer(
-        "luts",
-        uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS,
-        8,
-        template,
-        &slots,
-    );
+    let luts = outer("luts", uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS, 8, template, slots);
     let plan = plan(vec![array("good"), array("bad"), luts]);
-    let mut types = plan.types.clone();
-    let Type::Struct(pair) = &mut types[1] else {
-        panic!("type 2 is the struct")
-    };
-    pair.members[0].ty = TypeId(3);
-    types.push(Type::Struct(Composite {
-        name: Some("bpf_spin_lock".to_owned()),
-        size: 4,
-        members: vec![Member {
-            name: Some("val".to_owned()),
-            ty: TypeId(1),
-            bit_offset: 0,
-            bitfield_size: None,
-        }],
-    }));
-    let plan = sample::with_types(plan, types);
+    let plan = sample::with_spin_lock(plan);
     for batches in [true, false] {
-        let creates = AtomicUsize::new(0);
+        let (creates, single) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let kernel = FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| match fault.call {
             "create_map" => {
                 let second = creates.fetch_add(1, Ordering::Relaxed) == 1;
                 second.then_some(Errno::EINVAL)
             }
             "update_batch" if !batches => Some(Errno::ENOTSUPP),
+            "update_slot" => {
+                single.fetch_add(1, Ordering::Relaxed);
+                None
+            }
             _ => None,
         });
         let error = load(&plan, &kernel, &hold()).expect_err("a slot does not fit");
         let first = &error.diagnostics[0];
         assert_eq!(first.code, codes::SLOT_REFUSED, "{error}");
         assert_eq!(first.map.as_deref(), Some("luts"));
-        assert_eq!(first.field.as_deref(), Some("values[4]"));
-        assert!(first.message.contains("slot 4 with 'bad'"), "{first}");
+        assert_eq!(
+            first.field.as_deref(),
+            Some(format!("values[{place}]").as_str())
+        );
+        let slot = format!("slot {place} with 'bad'");
+        assert!(first.message.contains(&slot), "{first}");
+        assert_eq!(batches, single.load(Ordering::Relaxed) == 0);
         assert!(first.message.contains("EINVAL"), "{first}");
         assert_eq!(
             error.diagnostics[1].code,

@@ -1,16 +1,15 @@
 //! Pins, the record of a load, and `unload`.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bpfplan_loader::record::{self, Record};
 use bpfplan_loader::{
-    Errno, ErrorKind, FailingKernel, Fault, Kernel, LoadOptions, RealKernel, codes, load, unload,
+    Errno, ErrorKind, FailingKernel, Fault, Kernel, RealKernel, codes, load, unload,
 };
 use bpfplan_plan::{Code, uapi};
 use libtest_mimic::Failed;
 
-use crate::sample::{PinDir, array_of_maps, map, maps, plan};
+use crate::sample::{PinDir, array_of_maps, map, maps, plan, program};
 use crate::{gone, loaded, pin};
 
 pub(crate) fn pins_and_unload() -> Result<(), Failed> {
@@ -194,51 +193,25 @@ pub(crate) fn existing_pins_stay() -> Result<(), Failed> {
     Ok(())
 }
 
-pub(crate) fn directories_are_looked_at_first() -> Result<(), Failed> {
-    let missing = PinDir::new();
-    let file = tempfile::NamedTempFile::new()?;
-    let plain = tempfile::tempdir()?;
-    let link = plain.path().join("link");
-    std::os::unix::fs::symlink("/sys/fs/bpf", &link)?;
-    let deep = missing.0.join("deeper");
-    let dotted = missing.0.with_extension("d");
-    let below = dotted.join("below");
-    let slash = link.join("");
-    let paths: [&Path; 7] = [
-        file.path(),
-        plain.path(),
-        &link,
-        &slash,
-        &deep,
-        &dotted,
-        &below,
-    ];
-    for path in paths {
-        let options = LoadOptions {
-            pin_maps: Some(path.to_owned()),
-            ..LoadOptions::default()
-        };
-        let error = load(&array_of_maps(), &RealKernel::new(), &options).expect_err("no pins");
-        assert_eq!(error.kind, ErrorKind::Refused);
-        assert_eq!(
-            error.diagnostics[0].code,
-            codes::PIN_DIRECTORY,
-            "{}: {error}",
-            path.display()
-        );
-        assert!(error.diagnostics[0].help.is_some(), "{error}");
-    }
-    assert!(!missing.0.exists());
-    // A link on the way is followed, and the pins are where it leads.
+/// A program's id may be the number of a map's, and the kernel opens its pin as gladly.
+pub(crate) fn pins_of_programs_are_no_maps() -> Result<(), Failed> {
     let directory = PinDir::new();
-    let through = link.join(directory.0.file_name().expect("it has a name"));
-    let options = LoadOptions {
-        pin_maps: Some(through.clone()),
-        ..LoadOptions::default()
-    };
-    let loaded = load(&array_of_maps(), &RealKernel::new(), &options)?;
-    assert_eq!(loaded.maps[0].pinned, Some(directory.0.join("lut_0")));
-    unload(&RealKernel::new(), &through)?;
-    assert!(!directory.0.exists());
+    let kernel = RealKernel::new();
+    drop(load(&array_of_maps(), &kernel, &pin(&directory))?);
+    let path = directory.0.join("lut_0");
+    kernel.unlink(&path)?;
+    program::pin(&path);
+    assert_eq!(kernel.open_pin(&path).err(), Some(Errno::EINVAL));
+    let unloaded = unload(&kernel, &directory.0)?;
+    assert_eq!(unloaded.diagnostics[0].code, codes::NOT_OURS);
+    let error = load(&array_of_maps(), &kernel, &pin(&directory)).expect_err("a pin is there");
+    assert_eq!(error.diagnostics[0].code, codes::PIN_EXISTS);
+    let record = directory.0.join(record::NAME);
+    std::fs::rename(&path, &record)?;
+    let error = unload(&kernel, &directory.0).expect_err("a program is no record");
+    assert_eq!(error.diagnostics[0].code, codes::RECORD_INVALID);
+    assert!(record.exists());
+    kernel.unlink(&record)?;
+    kernel.remove_dir(&directory.0)?;
     Ok(())
 }

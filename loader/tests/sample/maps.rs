@@ -58,32 +58,36 @@ pub(crate) fn slot(outer: &impl AsFd, index: u32) -> Option<u32> {
     (result == 0).then_some(id)
 }
 
-/// Waits until no map of that name's beginning is left; gives the ones that stay.
-pub(crate) fn left_over(prefix: &str) -> Vec<String> {
+/// Puts a map into a slot of an outer map, whose keys are 4 bytes long; says whether it took it.
+pub(crate) fn put(outer: &impl AsFd, index: u32, map: &impl AsFd) -> bool {
+    let fd = map.as_fd().as_raw_fd();
+    // SAFETY: the outer map's keys and values are 4 bytes long.
+    let result = unsafe {
+        libbpf_sys::bpf_map_update_elem(
+            outer.as_fd().as_raw_fd(),
+            (&raw const index).cast::<c_void>(),
+            (&raw const fd).cast::<c_void>(),
+            0,
+        )
+    };
+    result == 0
+}
+
+/// Whether there is no map with that id: an error other than `ENOENT` proves nothing.
+fn is_gone(id: u32) -> bool {
+    open(id).is_none() && std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)
+}
+
+/// Waits until no map with one of the ids is left; gives those that stay.
+pub(crate) fn left_of(ids: &[u32]) -> Vec<u32> {
     let start = Instant::now();
     loop {
-        let left = named(prefix);
+        let mut left = ids.to_vec();
+        left.retain(|id| !is_gone(*id));
         if left.is_empty() || start.elapsed() > PATIENCE {
             return left;
         }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// All maps whose name begins so.
-fn named(prefix: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut id = 0u32;
-    loop {
-        // SAFETY: the call takes a number and writes one.
-        if unsafe { libbpf_sys::bpf_map_get_next_id(id, &raw mut id) } != 0 {
-            return found;
-        }
-        let Some(map) = open(id) else { continue };
-        let name = name(&info(&map));
-        if name.starts_with(prefix) {
-            found.push(format!("{id} {name}"));
-        }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // every test uses some of it
 
 pub(crate) mod maps;
+pub(crate) mod program;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -124,6 +125,26 @@ pub(crate) fn with_types(mut plan: Plan, types: Vec<Type>) -> Plan {
     plan.kernel_types = types.len().try_into().expect("few types");
     plan.types = types;
     plan
+}
+
+/// Makes the first member of `struct pair` a spin lock.
+pub(crate) fn with_spin_lock(plan: Plan) -> Plan {
+    let mut types = plan.types.clone();
+    let Some(Type::Struct(pair)) = types.get_mut(1) else {
+        panic!("type 2 is the struct")
+    };
+    pair.members[0].ty = TypeId(3);
+    types.push(Type::Struct(Composite {
+        name: Some("bpf_spin_lock".to_owned()),
+        size: 4,
+        members: vec![Member {
+            name: Some("val".to_owned()),
+            ty: U32,
+            bit_offset: 0,
+            bitfield_size: None,
+        }],
+    }));
+    with_types(plan, types)
 }
 
 /// Two inner arrays with BTF, an outer array with slots 0 and 2 of 4, declared before the second.

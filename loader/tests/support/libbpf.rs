@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
+use bpfplan_plan::{Map as PlannedMap, MaxEntries, Pinning, Template};
 use libbpf_sys as sys;
 
 /// An object that libbpf has opened. Maps live as long as this does.
@@ -38,6 +39,20 @@ impl Object {
             sys::libbpf_set_print(None);
             sys::bpf_object__open_file(path.as_ptr(), null())
         };
+        if object.is_null() {
+            return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+        }
+        Ok(Self(object))
+    }
+
+    /// Opens the bytes of an object. libbpf's log goes where it went before.
+    ///
+    /// # Errors
+    /// The errno, positive.
+    pub fn open_bytes(bytes: &[u8]) -> Result<Self, i32> {
+        // SAFETY: libbpf copies what it keeps of the bytes; no options are passed.
+        let object =
+            unsafe { sys::bpf_object__open_mem(bytes.as_ptr().cast(), bytes.len() as _, null()) };
         if object.is_null() {
             return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
         }
@@ -128,6 +143,11 @@ impl Map<'_> {
         unsafe { sys::bpf_map__fd(self.map) }
     }
 
+    pub fn map_type(&self) -> u32 {
+        // SAFETY: the map belongs to an open object.
+        unsafe { sys::bpf_map__type(self.map) }
+    }
+
     /// Takes the pin path away, so that a load pins nothing.
     pub fn clear_pin_path(&self) {
         // SAFETY: a null path clears.
@@ -143,6 +163,23 @@ impl Map<'_> {
 
     pub fn declared(&self) -> Declared {
         declared(self.map)
+    }
+
+    /// Ids of the key and value types, those of the template behind them; 0 for none.
+    pub fn types(&self) -> [u32; 4] {
+        // SAFETY: the map, and an inner template, belong to an open object that is not loaded yet.
+        unsafe {
+            let ids = |map: *mut sys::bpf_map| {
+                [
+                    sys::bpf_map__btf_key_type_id(map),
+                    sys::bpf_map__btf_value_type_id(map),
+                ]
+            };
+            let inner = sys::bpf_map__inner_map(self.map);
+            let [key, value] = ids(self.map);
+            let inner = if inner.is_null() { [0, 0] } else { ids(inner) };
+            [key, value, inner[0], inner[1]]
+        }
     }
 }
 
@@ -166,5 +203,32 @@ fn declared(map: *mut sys::bpf_map) -> Declared {
             has_value_type: sys::bpf_map__btf_value_type_id(map) != 0,
             inner: (!inner.is_null()).then(|| Box::new(declared(inner))),
         }
+    }
+}
+
+/// What libbpf should say of a planned map.
+pub fn from_plan<I>(map: &PlannedMap<I>, inner: Option<&Template>) -> Declared {
+    Declared {
+        name: map.name.clone(),
+        map_type: map.map_type.0,
+        key_size: map.key_size,
+        value_size: map.value_size,
+        max_entries: match map.max_entries {
+            MaxEntries::Count(count) => count,
+            // libbpf puts the number in at load.
+            MaxEntries::PossibleCpus => 0,
+        },
+        map_flags: map.map_flags,
+        map_extra: map.map_extra,
+        numa_node: map.numa_node,
+        pinned_by_name: map.pinning == Pinning::ByName,
+        has_key_type: map.key_type.is_some(),
+        has_value_type: map.value_type.is_some(),
+        inner: inner.map(|inner| {
+            let mut inner = from_plan(inner, None);
+            // libbpf names the template only towards the kernel.
+            inner.name = format!("{}.inner", map.name);
+            Box::new(inner)
+        }),
     }
 }
