@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bpfplan_plan::btf::{EncodeError, encode};
-use bpfplan_plan::model::{Map, NoTemplate};
+use bpfplan_plan::model::{Contents, Map, NoTemplate};
 use bpfplan_plan::rules::create::{self, Refusal};
 use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{
@@ -27,22 +27,17 @@ pub(crate) struct Maps {
     pub(crate) types: Vec<Type>,
     pub(crate) kernel_types: u32,
     pub(crate) btf: Vec<u8>,
+    pub(crate) contents: Vec<Contents>,
 }
 
-/// Puts the maps together, in the order of the declarations.
+/// Puts the maps together: `maps` in the order of libbpf, with type ids of the view.
 pub(crate) fn assemble(
     view: &View,
     tags: &Tags,
-    declarations: &[Declaration],
-    slots: Vec<Vec<Slot>>,
+    mut maps: Vec<Map>,
     endianness: Endianness,
     problems: &mut Problems,
 ) -> Maps {
-    let mut maps: Vec<Map> = declarations
-        .iter()
-        .zip(slots)
-        .map(|(declaration, slots)| outer(declaration, slots))
-        .collect();
     decide_btf(view, tags, &mut maps, problems);
 
     let mut selection = Selection::new(view, tags);
@@ -75,10 +70,12 @@ pub(crate) fn assemble(
         types,
         kernel_types,
         btf,
+        contents: Vec::new(),
     }
 }
 
-fn outer(declaration: &Declaration, slots: Vec<Slot>) -> Map {
+/// The map of a declaration.
+pub(crate) fn declared(declaration: &Declaration, slots: Vec<Slot>) -> Map {
     let definition = &declaration.definition;
     let inner = definition.inner.as_deref().map(|inner| {
         let name = format!("{}.inner", declaration.name);

@@ -44,6 +44,10 @@ bpfplan_plan::codes! {
     pub NO_VARIABLE_SYMBOL = "BP0108", "variable without symbol";
     /// The types do not fit into the kernel's BTF.
     pub BTF_TOO_LARGE = "BP0109", "the maps' types do not fit into BTF";
+    /// The sections of global data have more bytes than a plan may have.
+    pub DATA_TOO_LARGE = "BP0110", "too much global data";
+    /// Relocations of global data have no effect.
+    pub DATA_RELOCATIONS = "BP0111", "pointers in global data";
 
     /// `.maps` has no DATASEC.
     pub NO_MAPS_DATASEC = "BP0201", "no BTF about the section .maps";

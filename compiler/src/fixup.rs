@@ -16,7 +16,18 @@ use crate::elf::{Elf, Symbol};
 use crate::externs::{KCONFIG, KSYMS};
 use crate::problems::Problems;
 
-/// A variable in `.maps`, with its place.
+/// A section that BTF describes.
+#[derive(Debug)]
+pub(crate) struct Datasec<'a> {
+    /// Id of the `DATASEC`.
+    pub(crate) id: u32,
+    pub(crate) name: &'a [u8],
+    pub(crate) size: u32,
+    /// Its variables by offset.
+    pub(crate) variables: Vec<Variable>,
+}
+
+/// A variable of a section, with its place.
 #[derive(Debug, Clone)]
 pub(crate) struct Variable {
     /// Id of the `VAR` in the section.
@@ -38,23 +49,38 @@ pub(crate) enum Linkage {
     Unknown,
 }
 
-/// Checks all DATASECs and returns the variables of `.maps` by offset.
-///
-/// `None` if the object has `.maps`, but no DATASEC of that name.
-pub(crate) fn maps(elf: &Elf<'_>, raw: &Raw<'_>, problems: &mut Problems) -> Option<Vec<Variable>> {
+/// Checks all DATASECs and returns those of the object's own sections, in the order of BTF.
+pub(crate) fn datasecs<'a>(
+    elf: &Elf<'_>,
+    raw: &Raw<'a>,
+    problems: &mut Problems,
+) -> Vec<Datasec<'a>> {
     let names = Names::new(elf);
-    let mut maps = None;
-    for (_, section) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DATASEC) {
+    let mut datasecs = Vec::new();
+    for (id, section) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DATASEC) {
         let name = raw.name(section.name);
         if name == KCONFIG || name == KSYMS {
             continue;
         }
-        let variables = fix(raw, &names, section, problems);
-        if name == b".maps" && maps.is_none() {
-            maps = Some(variables);
-        }
+        // Compilers leave the size 0, linkers do not and have set the offsets as well.
+        let known = names.sections.get(name).map(|size| low_half(*size));
+        let size = match section.last {
+            0 => known.unwrap_or(0),
+            size => size,
+        };
+        datasecs.push(Datasec {
+            id,
+            name,
+            size,
+            variables: fix(raw, &names, section, problems),
+        });
     }
-    maps
+    datasecs
+}
+
+/// libbpf takes a section's size as a number of 32 bits.
+fn low_half(size: u64) -> u32 {
+    u32::try_from(size & u64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// What DATASECs are matched with, by name.
@@ -94,13 +120,12 @@ fn fix(
     problems: &mut Problems,
 ) -> Vec<Variable> {
     let place = text(raw.name(section.name));
-    // Compilers leave the size 0, linkers do not and have set the offsets as well.
     let from_symbols = section.last == 0;
     if from_symbols {
         let size = names
             .sections
             .get(raw.name(section.name))
-            .map(|size| size & u64::from(u32::MAX));
+            .map(|size| low_half(*size));
         let what = match size {
             None => "the object has no such section",
             Some(0) => "that section is empty",

@@ -3,9 +3,9 @@
 //! [`compile`] takes the bytes of an object and gives a [`Plan`] or diagnostics. The stages, each
 //! a module that takes the previous one's value:
 //!
-//! ELF file (`elf`) → checked BTF (`btf::raw`) → variables of `.maps` (`fixup`) → the types that
-//! they reach (`btf::trim`, `btf::view`) → declarations (`declaration`) → slots (`slots`) → plan
-//! (`assemble`).
+//! ELF file (`elf`) → checked BTF (`btf::raw`) → variables of `.maps` and of global data (`fixup`,
+//! `globals`) → the types that they reach (`btf::trim`, `btf::view`) → declarations
+//! (`declaration`) → slots (`slots`) → plan (`assemble`).
 //!
 //! It answers as libbpf's `bpf_object__open` does, without asking a kernel: the same object gives
 //! the same plan on every machine.
@@ -23,6 +23,7 @@ mod dwarf;
 mod elf;
 mod externs;
 mod fixup;
+mod globals;
 mod not_planned;
 mod problems;
 mod programs;
@@ -32,15 +33,17 @@ mod types;
 
 use std::collections::HashSet;
 
-use bpfplan_plan::types::TypeId;
-use bpfplan_plan::{Diagnostic, Object, Plan, format, rules};
+use bpfplan_plan::types::{SecVar, Type, TypeId};
+use bpfplan_plan::{Diagnostic, Map, Object, Plan, format, rules};
 use sha2::{Digest, Sha256};
 
 use assemble::Maps;
 use btf::raw::Raw;
+use btf::reach::{Form, Node};
 use btf::view::View;
 use elf::Elf;
-use fixup::Variable;
+use fixup::{Datasec, Linkage, Variable};
+use globals::Global;
 use problems::Problems;
 
 /// How to compile.
@@ -79,9 +82,8 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
     let elf = elf::read(object, problems)?;
     let raw = read_btf(&elf, problems);
     let kconfig = externs::check(&elf, raw.as_ref(), problems);
-    let maps = raw
-        .and_then(|raw| read_maps(&elf, &raw, problems))
-        .unwrap_or_default();
+    let name = file_name(name);
+    let maps = read_maps(&elf, raw.as_ref(), &name, problems).unwrap_or_default();
     if elf.maps.is_none() {
         programs::check(&elf, &HashSet::new(), problems);
     }
@@ -89,7 +91,7 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
     let plan = Plan {
         version: format::VERSION,
         object: Object {
-            name: file_name(name),
+            name,
             sha256: options.hash.then(|| hash(object)),
             endianness: elf.endianness,
         },
@@ -98,6 +100,7 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
         types: maps.types,
         kernel_types: maps.kernel_types,
         btf: maps.btf,
+        contents: maps.contents,
     };
     rules::slot_errors(&plan)
         .into_iter()
@@ -135,54 +138,158 @@ fn read_btf<'a>(elf: &Elf<'a>, problems: &mut Problems) -> Option<Raw<'a>> {
     }
 }
 
-fn read_maps(elf: &Elf<'_>, raw: &Raw<'_>, problems: &mut Problems) -> Option<Maps> {
-    let variables = fixup::maps(elf, raw, problems);
-    let section = elf.maps.and_then(|maps| elf.sections.get(maps))?;
-    let Some(variables) = variables else {
+fn read_maps(
+    elf: &Elf<'_>,
+    raw: Option<&Raw<'_>>,
+    object: &str,
+    problems: &mut Problems,
+) -> Option<Maps> {
+    let datasecs = raw.map(|raw| fixup::datasecs(elf, raw, problems));
+    let datasecs = datasecs.unwrap_or_default();
+    let globals = globals::read(elf, raw, &datasecs, object, problems);
+    let variables = read_definitions(elf, raw, &datasecs, problems)?;
+    let sections: Vec<&Datasec<'_>> = globals
+        .iter()
+        .filter_map(|global| datasecs.get(global.datasec?))
+        .collect();
+    let types = raw.map(|raw| decode(raw, variables, &sections));
+    let types = types
+        .unwrap_or_else(|| Ok(Types::default()))
+        .map_err(|diagnostic| problems.add(diagnostic))
+        .ok()?;
+    let mut maps = declared_maps(elf, &types, variables, problems);
+    let mut ids = types.sections.iter().copied();
+    maps.extend(globals.iter().map(|global| {
+        let datasec = global.datasec.and_then(|place| datasecs.get(place));
+        global.map(datasec.and_then(|_| ids.next()), datasec)
+    }));
+    globals::check_names(&maps, problems);
+    let contents = globals.iter().filter_map(Global::contents).collect();
+    let (view, tags) = (&types.view, &types.tags);
+    let maps = assemble::assemble(view, tags, maps, elf.endianness, problems);
+    Some(Maps { contents, ..maps })
+}
+
+/// The variables of `.maps`, none if there is no such section.
+fn read_definitions<'d>(
+    elf: &Elf<'_>,
+    raw: Option<&Raw<'_>>,
+    datasecs: &'d [Datasec<'_>],
+    problems: &mut Problems,
+) -> Option<&'d [Variable]> {
+    if elf.maps.is_none() {
+        return Some(&[]);
+    }
+    // What is wrong with the BTF was said.
+    raw?;
+    let datasec = datasecs.iter().find(|datasec| datasec.name == b".maps");
+    if datasec.is_none() {
         let message = "the object has a section .maps, but no BTF about it";
         problems.add(
             Diagnostic::error(codes::NO_MAPS_DATASEC, message)
                 .help("declare maps as global variables with SEC(\".maps\") and compile with -g"),
         );
-        return None;
+    }
+    datasec.map(|datasec| datasec.variables.as_slice())
+}
+
+/// The maps that are declared in `.maps`.
+fn declared_maps(
+    elf: &Elf<'_>,
+    types: &Types,
+    variables: &[Variable],
+    problems: &mut Problems,
+) -> Vec<Map> {
+    let Some(section) = elf.maps.and_then(|maps| elf.sections.get(maps)) else {
+        return Vec::new();
     };
-    let view = decode(raw, &variables)
-        .map_err(|diagnostic| problems.add(diagnostic))
-        .ok()?;
-    let (view, tags, ids) = view;
-    let sources = source::find(elf, &variables);
-    let typed: Vec<(Variable, TypeId)> = variables.iter().cloned().zip(ids).collect();
-    let declarations = declaration::read(&view, &typed, section.size, &sources, problems);
-    let slots = slots::collect(elf, &variables, &declarations, problems);
+    let sources = source::find(elf, variables);
+    let typed = variables
+        .iter()
+        .cloned()
+        .zip(types.variables.iter().copied());
+    let typed: Vec<(Variable, TypeId)> = typed.collect();
+    let declarations = declaration::read(&types.view, &typed, section.size, &sources, problems);
+    let slots = slots::collect(elf, variables, &declarations, problems);
     let offsets = variables
         .iter()
         .map(|variable| u64::from(variable.offset))
         .collect();
     programs::check(elf, &offsets, problems);
-    Some(assemble::assemble(
-        &view,
-        &tags,
-        &declarations,
-        slots,
-        elf.endianness,
-        problems,
-    ))
+    let declared = declarations.iter().zip(slots);
+    declared
+        .map(|(declaration, slots)| assemble::declared(declaration, slots))
+        .collect()
 }
 
-type Decoded = (View, types::Tags, Vec<TypeId>);
+/// The types that maps and global data reach.
+#[derive(Debug, Default)]
+struct Types {
+    view: View,
+    tags: types::Tags,
+    /// The variables of `.maps`.
+    variables: Vec<TypeId>,
+    /// The DATASECs of the sections of global data.
+    sections: Vec<TypeId>,
+}
 
-/// The types that the variables reach, and the variables' ids among them.
-fn decode(raw: &Raw<'_>, variables: &[Variable]) -> Result<Decoded, Diagnostic> {
-    let ids: Vec<u32> = variables.iter().map(|variable| variable.id).collect();
-    let trimmed = btf::trim::trim(raw, &ids)?;
-    let view = View::decode(&trimmed)?;
+fn decode(
+    raw: &Raw<'_>,
+    variables: &[Variable],
+    sections: &[&Datasec<'_>],
+) -> Result<Types, Diagnostic> {
+    let node = |form| {
+        move |variable: &Variable| Node {
+            id: variable.id,
+            form,
+        }
+    };
+    let globals = sections.iter().flat_map(|section| &section.variables);
+    let nodes: Vec<Node> = variables
+        .iter()
+        .map(node(Form::Definition))
+        .chain(globals.map(node(Form::Global)))
+        .collect();
+    let trimmed = btf::trim::trim(raw, &nodes)?;
+    let mut view = View::decode(&trimmed)?;
     btf::cycles::check(&view)?;
     let tags = types::Tags::new(&view, &trimmed);
-    Ok((
+    let mut ids = trimmed.variables.iter().copied().map(TypeId);
+    let variables = ids.by_ref().take(variables.len()).collect();
+    let sections = sections
+        .iter()
+        .map(|section| add_datasec(&mut view, section, &mut ids))
+        .collect();
+    Ok(Types {
         view,
         tags,
-        trimmed.variables.into_iter().map(TypeId).collect(),
-    ))
+        variables,
+        sections,
+    })
+}
+
+/// Adds a section with its places as they are after the fix-up; `ids` has its variables' ids.
+fn add_datasec(
+    view: &mut View,
+    section: &Datasec<'_>,
+    ids: &mut impl Iterator<Item = TypeId>,
+) -> TypeId {
+    let mut vars = Vec::with_capacity(section.variables.len());
+    for (variable, id) in section.variables.iter().zip(ids) {
+        if variable.linkage == Linkage::Hidden {
+            view.make_static(id);
+        }
+        vars.push(SecVar {
+            var: id,
+            offset: variable.offset,
+            size: variable.size,
+        });
+    }
+    view.push(Type::Datasec {
+        name: bytes::text(section.name),
+        size: section.size,
+        vars,
+    })
 }
 
 fn file_name(path: &str) -> String {

@@ -1,4 +1,4 @@
-//! Sections that hold other kinds of maps than `.maps`.
+//! Sections that hold other kinds of maps than declared ones and global data.
 
 use bpfplan_plan::{Diagnostic, Map, MaxEntries, NotPlanned, uapi};
 
@@ -10,22 +10,24 @@ use crate::problems::Problems;
 /// Page size for which the plan's numbers are.
 const PAGE_SIZE: u64 = 4096;
 
-/// What the object has besides `.maps`, in the order of the sections, `.kconfig` last.
+/// What the object has besides those, in the order of the sections, `.kconfig` last.
 pub(crate) fn list(elf: &Elf<'_>, kconfig: bool) -> Vec<NotPlanned> {
     let sections = elf.sections.iter().filter(|section| section.size > 0);
     let mut list: Vec<NotPlanned> = sections
         .filter_map(|section| {
             let kind = match section.role {
-                Role::Data => "global data",
-                Role::Rodata => "read-only global data",
-                Role::Bss => "zero-initialised global data",
                 Role::StructOps => "struct_ops maps",
                 Role::LegacyMaps => "legacy map definitions",
                 Role::Arena => "global variables in an arena",
                 Role::JumpTables => "jump tables of programs",
-                Role::Other | Role::Ignored | Role::Maps | Role::Program | Role::Relocations => {
-                    return None;
-                }
+                Role::Other
+                | Role::Ignored
+                | Role::Maps
+                | Role::Data
+                | Role::Rodata
+                | Role::Bss
+                | Role::Program
+                | Role::Relocations => return None,
             };
             Some(NotPlanned {
                 section: text(section.name),

@@ -9,7 +9,7 @@ use crate::btf::trim::Trimmed;
 use crate::btf::view::View;
 
 /// Tags by what they tag, and structs by the tag that names them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Tags {
     of: HashMap<TypeId, Vec<TypeId>>,
     contained: HashMap<TypeId, TypeId>,

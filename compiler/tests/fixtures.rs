@@ -224,13 +224,10 @@ fn positions_come_from_debug_information() {
                 map.name
             );
         }
-        let known = compiled
-            .plan
-            .maps
-            .iter()
-            .filter(|map| map.source.is_some())
-            .count();
-        let all = compiled.plan.maps.len();
+        // Sections are declared nowhere.
+        let declared = compiled.plan.maps.iter().filter(|map| map.data.is_none());
+        let all = declared.clone().count();
+        let known = declared.filter(|map| map.source.is_some()).count();
         let debug = object.windows(12).any(|bytes| bytes == b".debug_info\0");
         assert!(known == all || !debug, "{file}: {known} of {all} positions");
     }
@@ -253,14 +250,7 @@ fn problems_name_their_map() {
 fn other_maps_are_listed() {
     let (_, object) = &objects()["data_sections.bpf.o"];
     let plan = compile(object, "x", &Options::default()).unwrap().plan;
-    let sections: Vec<&str> = plan
-        .not_planned
-        .iter()
-        .map(|it| it.section.as_str())
-        .collect();
-    for section in [".rodata", ".data", ".bss"] {
-        assert!(sections.contains(&section), "{sections:?}");
-    }
+    assert!(plan.not_planned.is_empty(), "{:?}", plan.not_planned);
     let (_, object) = &objects()["data_kconfig.bpf.o"];
     let plan = compile(object, "x", &Options::default()).unwrap().plan;
     assert!(plan.not_planned.iter().any(|it| it.section == ".kconfig"));

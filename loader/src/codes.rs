@@ -23,6 +23,10 @@ bpfplan_plan::codes! {
     pub NOT_UNDONE = "BP0610", "something of a failed load is left";
     /// The caller asked the load to stop.
     pub INTERRUPTED = "BP0611", "the load was interrupted";
+    /// The kernel refused to write the initial contents of a map.
+    pub CONTENTS_REFUSED = "BP0612", "the kernel refused initial contents";
+    /// The kernel refused to freeze a map.
+    pub FREEZE_REFUSED = "BP0613", "the kernel refused to freeze a map";
 
     /// A map's name cannot be the name of a pin.
     pub PIN_NAME = "BP0701", "a map's name cannot be a pin's name";

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bpfplan_plan::rules::{Call, KernelVersion, ring_buffer_size};
-use bpfplan_plan::{Code, Diagnostic, Map, MaxEntries, Severity, Source};
+use bpfplan_plan::{Code, Diagnostic, Map, MaxEntries, Severity, Source, uapi};
 
 use crate::codes;
 use crate::execute::Load;
@@ -21,6 +21,8 @@ const NAMES: KernelVersion = KernelVersion {
     major: 4,
     minor: 15,
 };
+/// From this version on arrays can be mapped into memory.
+const MMAPABLE: KernelVersion = KernelVersion { major: 5, minor: 5 };
 /// From this version on names may have a `.`.
 const DOTS_IN_NAMES: KernelVersion = KernelVersion { major: 5, minor: 2 };
 
@@ -60,7 +62,7 @@ impl<K: Kernel> Load<'_, K> {
             key_type_id: ids.key_type_id,
             value_type_id: ids.value_type_id,
         });
-        let attributes = MapAttributes {
+        let mut attributes = MapAttributes {
             map_type: map.map_type,
             name: &name,
             key_size: map.key_size,
@@ -72,7 +74,13 @@ impl<K: Kernel> Load<'_, K> {
             inner: wanted.inner,
             btf,
         };
-        let first = match self.with_memlock(|kernel| kernel.create_map(&attributes)) {
+        let mut made = self.with_memlock(|kernel| kernel.create_map(&attributes));
+        if matches!(made, Err(Errno::EINVAL)) && self.has_no_mmap(map) {
+            attributes.map_flags &= !uapi::BPF_F_MMAPABLE;
+            made = self.with_memlock(|kernel| kernel.create_map(&attributes));
+            self.not_mmapable(map);
+        }
+        let first = match made {
             Ok(fd) => {
                 return Ok(Created {
                     fd,
@@ -102,6 +110,23 @@ impl<K: Kernel> Load<'_, K> {
                 .refused(wanted, &without, second)
                 .note(format!("with its BTF it was refused as well: {first}"))),
         }
+    }
+
+    /// Whether the kernel may have refused global data for `BPF_F_MMAPABLE`, which it can do without.
+    fn has_no_mmap<I>(&self, map: &Map<I>) -> bool {
+        map.data.is_some()
+            && map.map_flags & uapi::BPF_F_MMAPABLE != 0
+            && self.version().is_some_and(|version| version < MMAPABLE)
+    }
+
+    fn not_mmapable<I>(&mut self, map: &Map<I>) {
+        let message = format!("BPF_F_MMAPABLE is left out: it needs Linux {MMAPABLE}");
+        self.diagnostics.push(
+            Diagnostic::new(codes::RESOLVED, Severity::Note, message)
+                .map(&map.name)
+                .field("map_flags")
+                .note("libbpf leaves it out as well; only the map's mmap() needs it"),
+        );
     }
 
     fn refused<I>(
@@ -154,7 +179,7 @@ impl<K: Kernel> Load<'_, K> {
         match self.version() {
             Some(version) if version < NAMES => "".into(),
             Some(version) if version < DOTS_IN_NAMES => name.replace('.', "_").into(),
-            _ => name.into(),
+            _ => name,
         }
     }
 

@@ -79,6 +79,7 @@ pub fn load_with<K: Kernel>(
         template: None,
         template_btf: HashMap::new(),
         maps: Vec::with_capacity(plan.maps.len()),
+        contents: plan.contents_by_map(),
         filled: HashMap::new(),
         journal: Journal::default(),
         lock: None,
@@ -109,6 +110,8 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) template_btf: HashMap<usize, BtfIds>,
     /// The maps so far, in the plan's order.
     pub(crate) maps: Vec<Created<K::Fd>>,
+    /// The initial contents by name of the map.
+    pub(crate) contents: HashMap<&'a str, &'a [u8]>,
     /// Number of slots filled, by index of the outer map.
     filled: HashMap<usize, u32>,
     pub(crate) journal: Journal,
@@ -170,6 +173,8 @@ impl<'a, K: Kernel> Load<'a, K> {
             Step::CreateTemplate { .. } => self.create_template(index, map)?,
             Step::CreateMap { .. } => self.create_map(map)?,
             Step::DropTemplate { .. } => self.template = None,
+            Step::WriteContents { .. } => self.write_contents(index, map)?,
+            Step::Freeze { .. } => self.freeze(index, map)?,
         }
         Ok(())
     }

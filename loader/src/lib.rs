@@ -25,6 +25,7 @@
 
 mod btf;
 pub mod codes;
+mod contents;
 mod create;
 mod error;
 mod execute;

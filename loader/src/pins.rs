@@ -1,5 +1,6 @@
 //! Names of pins, and the directory that they go to.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -314,7 +315,7 @@ fn has_dot(name: &OsStr) -> bool {
 pub(crate) fn kernel_name_collisions(plan: &Plan) -> Option<Diagnostic> {
     /// How many names are spelled out.
     const SHOWN: usize = 8;
-    let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut owners: BTreeMap<Cow<'_, str>, Vec<&str>> = BTreeMap::new();
     for map in &plan.maps {
         owners.entry(map.kernel_name()).or_default().push(&map.name);
     }

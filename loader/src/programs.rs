@@ -91,8 +91,10 @@ fn collect<'a, I>(plan: &'a Plan, map: &Map<I>, bound: &mut Bound<'a>) {
                 | Type::Const { to }
                 | Type::Volatile { to }
                 | Type::Restrict { to }
-                | Type::TypeTag { to, .. },
+                | Type::TypeTag { to, .. }
+                | Type::Var { to, .. },
             ) => open.push(*to),
+            Some(Type::Datasec { vars, .. }) => open.extend(vars.iter().map(|place| place.var)),
             Some(Type::Ptr { to }) => bound.referents.extend(referent(plan, *to)),
             _ => {}
         }

@@ -37,8 +37,9 @@ const ERRORS: [Errno; 4] = [
     Errno::ENOTSUPP,
 ];
 
-/// Fixtures with maps of maps, ring buffers, BTF, special fields and values of the machine.
-const FIXTURES: [&str; 6] = [
+/// Fixtures with global data, maps of maps, ring buffers, BTF, special fields and values of the machine.
+const FIXTURES: [&str; 7] = [
+    "data_sections",
     "device_tables",
     "field_spin_lock",
     "hash_of_maps_sparse",

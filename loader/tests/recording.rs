@@ -194,8 +194,8 @@ fn refuses_what_it_does_not_load() {
     let mut plan = mixed();
     plan.object.endianness = foreign;
     plan.not_planned.push(NotPlanned {
-        section: ".rodata".into(),
-        kind: "global data".into(),
+        section: ".kconfig".into(),
+        kind: "kernel configuration values".into(),
     });
     plan.maps[0].pinning = Pinning::ByName;
     let mut programs = map("tails", uapi::BPF_MAP_TYPE_PROG_ARRAY, [4, 4], 2);

@@ -45,4 +45,6 @@ crate::codes! {
     pub PLAN_BTF = "BP0506", "BTF that differs from the plan's types";
     /// More problems of a plan than are shown.
     pub PLAN_MORE = "BP0507", "more problems in a plan";
+    /// Initial contents do not fit their map, or are not what the plan says of them.
+    pub PLAN_CONTENTS = "BP0508", "wrong initial contents in a plan";
 }

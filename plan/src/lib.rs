@@ -14,8 +14,10 @@
 
 pub mod btf;
 pub mod codes;
+pub mod contents;
 pub mod diagnostic;
 pub mod format;
+pub mod globals;
 pub mod model;
 pub mod rules;
 pub mod steps;
@@ -26,8 +28,8 @@ pub mod validate;
 
 pub use diagnostic::{Code, Diagnostic, Label, Severity};
 pub use model::{
-    BtfIds, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning, Plan, Slot,
-    SlotTarget, Source, Template,
+    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning,
+    Plan, Slot, SlotTarget, Source, Template,
 };
 pub use steps::Step;
 pub use types::{Type, TypeId};

@@ -1,5 +1,6 @@
 //! The data model: object, maps, templates and slots.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Plan {
         schemars(with = "crate::format::bytes::BytesSchema")
     )]
     pub btf: Vec<u8>,
+    /// The initial contents of the maps that have some other than zeros, in the order of the maps.
+    pub contents: Vec<Contents>,
 }
 
 /// The compiled object that a plan was made from.
@@ -89,8 +92,9 @@ impl fmt::Display for Endianness {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Map<I = Template> {
-    /// Name of the map variable in full; a template is called `<outer>.inner`, as in libbpf. The
-    /// kernel gets the first 15 bytes, see [`Map::kernel_name`].
+    /// Name of the map variable in full; a template is called `<outer>.inner`, as in libbpf, and a
+    /// map of global data as `bpf_map__name` of libbpf says. The kernel gets the first 15 bytes,
+    /// see [`Map::kernel_name`].
     pub name: String,
     /// Kind of map, `map_type`.
     #[serde(rename = "type")]
@@ -119,7 +123,7 @@ pub struct Map<I = Template> {
     pub inner: Option<I>,
     /// Static slots of an outer map or a program array, ascending by index.
     pub slots: Vec<Slot>,
-    /// Initial contents; maps from `.maps` have none.
+    /// Initial contents of a map of global data; maps from `.maps` have none.
     pub data: Option<Data>,
     /// Where the map variable is declared, if the object's DWARF tells.
     pub source: Option<Source>,
@@ -136,11 +140,21 @@ pub enum NoTemplate {}
 impl<I> Map<I> {
     /// The name that the kernel gets: at most `BPF_OBJ_NAME_LEN - 1` = 15 bytes of
     /// [`Map::name`], cut as libbpf cuts it (on a byte, here on a character boundary).
+    ///
+    /// In the name of a map of global data, what the kernel does not take becomes `_`
+    /// (`internal_map_name` of libbpf).
     #[must_use]
-    pub fn kernel_name(&self) -> &str {
+    pub fn kernel_name(&self) -> Cow<'_, str> {
         let limit = uapi::BPF_OBJ_NAME_LEN as usize - 1;
+        if self.data.is_some() {
+            let bytes = self.name.bytes().take(limit);
+            let taken = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+            return bytes
+                .map(|byte| if taken(&byte) { char::from(byte) } else { '_' })
+                .collect();
+        }
         let end = self.name.floor_char_boundary(limit.min(self.name.len()));
-        self.name.get(..end).unwrap_or_default()
+        self.name.get(..end).unwrap_or_default().into()
     }
 
     /// Whether this is an outer map (`ARRAY_OF_MAPS` or `HASH_OF_MAPS`).
@@ -263,7 +277,7 @@ pub enum SlotTarget {
     Program(String),
 }
 
-/// Initial contents of a map.
+/// Initial contents of a map: the value of the only element of an array.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -274,6 +288,23 @@ pub struct Data {
     pub sha256: String,
     /// Whether the map is frozen after the contents are written.
     pub frozen: bool,
+}
+
+/// The bytes of a map's initial contents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Contents {
+    /// [`Map::name`] of the map.
+    pub map: String,
+    /// The bytes from the start of the value up to the last one that is not zero; all that
+    /// follow, up to [`Data::size`], are zeros.
+    #[serde(with = "crate::format::bytes")]
+    #[cfg_attr(
+        feature = "schema",
+        schemars(with = "crate::format::bytes::BytesSchema")
+    )]
+    pub bytes: Vec<u8>,
 }
 
 /// Where something is declared: file and line of the source, from DWARF, never a guess.

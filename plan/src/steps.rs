@@ -25,6 +25,16 @@ pub enum Step {
         /// Index of the outer map.
         map: usize,
     },
+    /// Write the initial contents of the map into its only element.
+    WriteContents {
+        /// Index of the map.
+        map: usize,
+    },
+    /// Freeze the map: user space cannot write to it any more.
+    Freeze {
+        /// Index of the map.
+        map: usize,
+    },
     /// Fill all static slots of an outer map.
     FillSlots {
         /// Index of the outer map.
@@ -46,6 +56,8 @@ impl Step {
             Self::CreateTemplate { map }
             | Self::CreateMap { map }
             | Self::DropTemplate { map }
+            | Self::WriteContents { map }
+            | Self::Freeze { map }
             | Self::FillSlots { map }
             | Self::Pin { map } => Some(map),
         }
@@ -53,8 +65,8 @@ impl Step {
 }
 
 impl Plan {
-    /// The steps of a load, in order: the BTF, every map with its template, then, after all maps
-    /// exist, the slots, and last the pins that declarations ask for.
+    /// The steps of a load, in order: the BTF, every map with its template or its initial
+    /// contents, then, after all maps exist, the slots, and last the pins that declarations ask for.
     ///
     /// Program slots are not among them: filling those needs the programs.
     #[must_use]
@@ -70,6 +82,12 @@ impl Plan {
             steps.push(Step::CreateMap { map: index });
             if map.inner.is_some() {
                 steps.push(Step::DropTemplate { map: index });
+            }
+            if let Some(data) = &map.data {
+                steps.push(Step::WriteContents { map: index });
+                if data.frozen {
+                    steps.push(Step::Freeze { map: index });
+                }
             }
         }
         let of = |wanted: fn(&Map) -> bool| {

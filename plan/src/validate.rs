@@ -11,6 +11,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Map, Plan};
 use crate::rules;
 
+mod contents;
 mod header;
 mod maps;
 mod slots;
@@ -40,6 +41,7 @@ pub fn validate(plan: &Plan) -> Result<(), Vec<Diagnostic>> {
         maps::check(plan, map, &mut problems);
         slots::check(map, &mut problems);
     }
+    contents::check(plan, &mut problems);
     // What the kernel would say to the slots makes sense only for a sound plan.
     if problems.found.is_empty() {
         for problem in rules::slot_errors(plan) {

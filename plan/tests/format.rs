@@ -154,6 +154,11 @@ fn unknown_fields_are_refused_at_every_level() {
             "\"endianness\": \"little\", \"new\": 0",
         ),
         ("\"bitfield_size\": 3", "\"bitfield_size\": 3, \"new\": 0"),
+        ("\"frozen\": true", "\"frozen\": true, \"new\": 0"),
+        (
+            "\"map\": \"flow.data\",",
+            "\"map\": \"flow.data\", \"new\": 0,",
+        ),
     ] {
         assert!(text.contains(place), "the sample has no {place}");
         let changed = text.replacen(place, with, 1);

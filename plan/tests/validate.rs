@@ -12,8 +12,8 @@ mod support;
 
 use bpfplan_plan::types::{Composite, Member, SecVar, Type};
 use bpfplan_plan::{
-    BtfIds, Code, Data, Diagnostic, MaxEntries, Pinning, Plan, Slot, SlotTarget, TypeId, btf,
-    codes, uapi, validate,
+    BtfIds, Code, Contents, Data, Diagnostic, Map, MapType, MaxEntries, Pinning, Plan, Slot,
+    SlotTarget, Step, TypeId, btf, codes, uapi, validate,
 };
 use support::sample;
 
@@ -92,13 +92,6 @@ fn maps() {
     refused(codes::PLAN_MAP, |plan| {
         plan.maps[5].max_entries = MaxEntries::PossibleCpus
     });
-    refused(codes::PLAN_MAP, |plan| {
-        plan.maps[5].data = Some(Data {
-            size: 1,
-            sha256: String::new(),
-            frozen: false,
-        });
-    });
     let template = |plan: &mut Plan| plan.maps[2].inner.clone().unwrap();
     refused(codes::PLAN_MAP, |plan| {
         let pinned = bpfplan_plan::Template {
@@ -123,6 +116,100 @@ fn maps() {
             .all(|problem| problem.map.as_deref() == Some("luts.inner")),
         "{found:#?}"
     );
+}
+
+#[test]
+fn contents() {
+    let place = |plan: &Plan, name: &str| plan.maps.iter().position(|map| map.name == name);
+    let wrong = |change: fn(&mut Map)| {
+        refused(codes::PLAN_CONTENTS, |plan| {
+            let index = place(plan, "flow.data").unwrap();
+            change(&mut plan.maps[index]);
+        });
+    };
+    wrong(|map| map.map_type = MapType(uapi::BPF_MAP_TYPE_HASH));
+    wrong(|map| map.key_size = 8);
+    wrong(|map| map.max_entries = MaxEntries::Count(2));
+    wrong(|map| map.value_size = 16);
+    wrong(|map| map.map_flags |= uapi::BPF_F_RDONLY_PROG);
+    wrong(|map| map.map_flags |= uapi::BPF_F_INNER_MAP);
+    wrong(|map| map.key_type = Some(TypeId(1)));
+    wrong(|map| map.data.as_mut().unwrap().frozen = true);
+    wrong(|map| map.data.as_mut().unwrap().sha256 = "0".repeat(64));
+    wrong(|map| map.data.as_mut().unwrap().sha256.make_ascii_uppercase());
+    wrong(|map| {
+        *map = Map {
+            value_size: 2,
+            data: Some(Data::new(&[7, 0, 1], 2, false)),
+            ..map.clone()
+        }
+    });
+    refused(codes::PLAN_CONTENTS, |plan| plan.contents[0].bytes[0] = 8);
+    refused(codes::PLAN_CONTENTS, |plan| plan.contents[0].bytes.push(0));
+    refused(codes::PLAN_CONTENTS, |plan| plan.contents.swap(0, 1));
+    refused(codes::PLAN_CONTENTS, |plan| {
+        plan.contents.push(Contents {
+            map: "flow.bss".into(),
+            bytes: Vec::new(),
+        });
+    });
+    refused(codes::PLAN_CONTENTS, |plan| {
+        plan.contents.push(Contents {
+            map: "lut_0".into(),
+            bytes: vec![1],
+        });
+    });
+    // Said before anything of that size is hashed or allocated.
+    refused(codes::PLAN_CONTENTS, |plan| {
+        let index = place(plan, "flow.bss").unwrap();
+        plan.maps[index].value_size = u32::MAX;
+        plan.maps[index].data.as_mut().unwrap().size = u32::MAX;
+    });
+    refused(codes::PLAN_MAP, |plan| {
+        let inner = plan.maps[2].inner.as_mut().unwrap();
+        inner.data = Some(Data::new(&[], 8, false));
+    });
+}
+
+#[test]
+fn data_is_written_and_frozen_after_its_map_is_created() {
+    let plan = sample::plan();
+    let index = |name: &str| plan.maps.iter().position(|map| map.name == name).unwrap();
+    let steps = plan.steps();
+    let of = |map: usize| -> Vec<Step> {
+        let steps = steps.iter().filter(|step| step.map_index() == Some(map));
+        steps.copied().collect()
+    };
+    let map = index("flow.data");
+    let written = [Step::CreateMap { map }, Step::WriteContents { map }];
+    assert_eq!(of(map), written);
+    let map = index(".rodata.limits");
+    let frozen = [
+        Step::CreateMap { map },
+        Step::WriteContents { map },
+        Step::Freeze { map },
+    ];
+    assert_eq!(of(map), frozen);
+    let first = steps
+        .iter()
+        .position(|step| matches!(step, Step::FillSlots { .. }));
+    let last = steps
+        .iter()
+        .rposition(|step| matches!(step, Step::Freeze { .. }));
+    assert!(first > last);
+}
+
+#[test]
+fn kernel_names_of_data_are_made_of_what_the_kernel_takes() {
+    let name = |name: &str, data: bool| {
+        let mut map: Map = sample::map(name, uapi::BPF_MAP_TYPE_ARRAY, [4, 8, 1]);
+        map.data = data.then(|| Data::new(&[], 8, false));
+        map.kernel_name().into_owned()
+    };
+    assert_eq!(name(".rodata.abracadabra_long", true), ".rodata.abracad");
+    assert_eq!(name(".data.a-b", true), ".data.a_b");
+    assert_eq!(name(".data.größe", true), ".data.gr____e");
+    assert_eq!(name("a-b", false), "a-b");
 }
 
 #[test]

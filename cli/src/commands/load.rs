@@ -269,6 +269,12 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
         Progress::Step(Step::DropTemplate { map }) => {
             format!("close the inner template of {}", name(map))
         }
+        Progress::Step(Step::WriteContents { map }) => {
+            let data = plan.maps.get(map).and_then(|map| map.data.as_ref());
+            let size = data.map_or(0, |data| data.size);
+            format!("write {} into {}", count(size, "byte"), name(map))
+        }
+        Progress::Step(Step::Freeze { map }) => format!("freeze {}", name(map)),
         Progress::Step(Step::FillSlots { map }) => {
             let slots = plan.maps.get(map).map_or(0, |map| map.slots.len());
             format!("fill {} of {}", count(slots, "slot"), name(map))

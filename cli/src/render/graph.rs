@@ -8,19 +8,24 @@ use super::escape::plain;
 const SHOWN: usize = 8;
 
 /// The lines in a map's box.
-pub(super) fn lines<I>(map: &Map<I>) -> [String; 3] {
+pub(super) fn lines<I>(map: &Map<I>) -> Vec<String> {
     let entries = match map.max_entries {
         MaxEntries::Count(count) => count.to_string(),
         MaxEntries::PossibleCpus => "possible CPUs".to_owned(),
     };
-    [
+    let mut lines = vec![
         plain(&map.name).into_owned(),
         map.map_type.to_string(),
         format!(
             "key {}B, value {}B, max_entries {entries}",
             map.key_size, map.value_size
         ),
-    ]
+    ];
+    if let Some(data) = &map.data {
+        let frozen = if data.frozen { ", frozen" } else { "" };
+        lines.push(format!("global data{frozen}"));
+    }
+    lines
 }
 
 /// The slots of a map by what they hold, in the order of the first slot of each.

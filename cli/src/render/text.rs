@@ -1,6 +1,8 @@
 //! A plan for people: its steps, the maps of maps, the types, and what it comes to.
 
 mod c_type;
+mod globals;
+mod initialiser;
 mod maps_of_maps;
 mod names;
 mod rows;
@@ -20,6 +22,7 @@ pub(crate) fn render(plan: &Plan, colour: bool) -> String {
     let blocks = [
         rows::render(plan, style),
         maps_of_maps::render(plan, style),
+        globals::render(plan, style),
         types::render(plan, style),
         summary::render(plan, style),
     ];

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{
-    BTF_KIND_ARRAY, BTF_KIND_PTR, BTF_KIND_STRUCT, BTF_KIND_TYPE_TAG, BTF_KIND_VAR,
+    BTF_KIND_ARRAY, BTF_KIND_DECL_TAG, BTF_KIND_PTR, BTF_KIND_STRUCT, BTF_KIND_TYPE_TAG,
+    BTF_KIND_VAR,
 };
 
 use super::raw::Raw;
@@ -21,6 +22,8 @@ pub(crate) enum Form {
     Full,
     /// Behind a plain pointer, on the way to a named struct or union, which is left out.
     Cut,
+    /// A variable of global data.
+    Global,
     /// A map variable, or the way to the struct that declares a map.
     Definition,
     /// A member of such a struct: its pointers stand for numbers and types.
@@ -66,18 +69,25 @@ impl<'a> Reach<'a> {
             (Form::Field, BTF_KIND_ARRAY) => Form::Element,
             (Form::Element, BTF_KIND_PTR) => Form::Definition,
             (Form::Full, BTF_KIND_PTR) => Form::Cut,
+            // A tag of a variable, which is there because of it.
+            (Form::Full, BTF_KIND_DECL_TAG) if self.is_variable(id) => Form::Global,
             (form, _) => form,
         };
         let kind = self.raw.get(id).map_or(0, |ty| ty.kind);
         let modifier = self.raw.get(id).is_some_and(|ty| ty.is_modifier());
         let form = match form {
             Form::Cut if self.is_cut(id)? => Form::Cut,
+            Form::Global if kind == BTF_KIND_VAR => Form::Global,
             Form::Definition if modifier || matches!(kind, BTF_KIND_STRUCT | BTF_KIND_VAR) => form,
             Form::Field if modifier || matches!(kind, BTF_KIND_PTR | BTF_KIND_ARRAY) => form,
             Form::Element if modifier || kind == BTF_KIND_PTR => form,
             _ => Form::Full,
         };
         Ok(Node { id, form })
+    }
+
+    fn is_variable(&self, id: u32) -> bool {
+        self.raw.get(id).is_some_and(|ty| ty.kind == BTF_KIND_VAR)
     }
 
     /// Whether a pointer to this type loses its pointee: a named struct or union without a tag.

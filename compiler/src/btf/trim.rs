@@ -35,8 +35,9 @@ pub(crate) struct Trimmed {
     pub(crate) contained: Vec<(u32, u32)>,
 }
 
-/// Makes a blob of all that the variables reach.
-pub(crate) fn trim(raw: &Raw<'_>, variables: &[u32]) -> Result<Trimmed, Diagnostic> {
+/// Makes a blob of all that the variables reach; those of the form `Definition` are maps, those of
+/// the form `Global` are data.
+pub(crate) fn trim(raw: &Raw<'_>, variables: &[Node]) -> Result<Trimmed, Diagnostic> {
     let mut copy = Copy {
         reach: Reach::new(raw),
         tags: tags_by_target(raw),
@@ -49,10 +50,7 @@ pub(crate) fn trim(raw: &Raw<'_>, variables: &[u32]) -> Result<Trimmed, Diagnost
         result: Trimmed::default(),
     };
     for variable in variables {
-        let id = copy.id(Node {
-            id: *variable,
-            form: Form::Definition,
-        });
+        let id = copy.id(*variable);
         copy.result.variables.push(id);
     }
     let mut next = 0;
@@ -159,7 +157,7 @@ impl<'a> Copy<'a> {
         let Some(ty) = raw.get(id) else { return Ok(()) };
         let misplaced = match ty.kind {
             BTF_KIND_FUNC | BTF_KIND_DATASEC => true,
-            BTF_KIND_VAR => form != Form::Definition,
+            BTF_KIND_VAR => !matches!(form, Form::Definition | Form::Global),
             BTF_KIND_DECL_TAG => key != Key::Tag(id),
             _ => false,
         };
@@ -180,7 +178,7 @@ impl<'a> Copy<'a> {
         self.write_rest(ty, form)?;
         match key {
             Key::Tag(_) => self.keep_contained(new, ty),
-            _ if form == Form::Full => self.keep_tags(id, ty),
+            _ if matches!(form, Form::Full | Form::Global) => self.keep_tags(id, ty),
             _ => {}
         }
         Ok(())
@@ -232,7 +230,7 @@ impl<'a> Copy<'a> {
 
     /// Keeps the tags of a kept type.
     fn keep_tags(&mut self, id: u32, ty: &RawType<'a>) {
-        if ty.is_composite() || ty.kind == BTF_KIND_TYPEDEF {
+        if ty.is_composite() || matches!(ty.kind, BTF_KIND_TYPEDEF | BTF_KIND_VAR) {
             for tag in self.tags.remove(&id).unwrap_or_default() {
                 self.id_of(Key::Tag(tag));
             }

@@ -10,7 +10,7 @@ use super::trim::Trimmed;
 use crate::codes;
 
 /// The types of a trimmed blob. Ids are the blob's.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct View {
     types: Vec<Type>,
 }
@@ -36,6 +36,20 @@ impl View {
             .map(decode)
             .collect::<Result<_, _>>()?;
         Ok(Self { types })
+    }
+
+    /// Adds a type, and gives its id.
+    pub(crate) fn push(&mut self, ty: Type) -> TypeId {
+        self.types.push(ty);
+        TypeId(narrow(self.types.len()))
+    }
+
+    /// The variable has no linkage that others see.
+    pub(crate) fn make_static(&mut self, id: TypeId) {
+        let place = usize::try_from(id.0).ok().and_then(|id| id.checked_sub(1));
+        if let Some(Type::Var { linkage, .. }) = place.and_then(|at| self.types.get_mut(at)) {
+            *linkage = Linkage::Static;
+        }
     }
 
     /// The type with that id; `None` for void.

@@ -165,7 +165,7 @@ fn same_declarations(plan: &Plan, theirs: &Object) -> Outcome {
     let theirs: Vec<Declared> = theirs
         .maps()
         .iter()
-        .filter(|map| !map.is_internal())
+        .filter(|map| !map.is_internal() || !map.name().ends_with(".kconfig"))
         .map(|map| map.declared())
         .collect();
     // Struct_ops maps are not internal for libbpf, and stand after the declared ones.
@@ -279,6 +279,15 @@ fn same_map(fixture: &Fixture, name: &str, ours: i32, theirs: i32, compare_types
                 ));
             }
         }
+    }
+    let (our_state, their_state) = (kernel_view::frozen(ours), kernel_view::frozen(theirs));
+    if our_state != their_state {
+        return fail(format!("frozen: {our_state} against {their_state}"));
+    }
+    if our_view.map_type == libbpf_sys::BPF_MAP_TYPE_ARRAY
+        && kernel_view::element(ours) != kernel_view::element(theirs)
+    {
+        return fail("the first element differs");
     }
     match (kernel_view::types(ours), kernel_view::types(theirs)) {
         (_, None) if !compare_types => Ok(()),

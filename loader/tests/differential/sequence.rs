@@ -52,6 +52,12 @@ pub(crate) fn slots(calls: &[Call]) -> BTreeSet<(String, u32, String)> {
         .collect()
 }
 
+/// What was written into arrays and frozen, in order.
+pub(crate) fn contents(calls: &[Call]) -> Vec<Call> {
+    let wanted = |call: &&Call| matches!(call, Call::Write { .. } | Call::Freeze { .. });
+    calls.iter().filter(wanted).cloned().collect()
+}
+
 /// Whether the kernel refused BTF: that of libbpf's whole object, or our small one.
 ///
 /// libbpf's probes of this kernel's BTF features all succeed.
@@ -86,6 +92,10 @@ pub(crate) fn compare(ours: &[Call], theirs: &[Call]) -> Result<(), Failed> {
     }
     if slots(ours) != slots(theirs) {
         return Err(format!("slots: {:#?} against {:#?}", slots(ours), slots(theirs)).into());
+    }
+    if contents(ours) != contents(theirs) {
+        let (ours, theirs) = (contents(ours), contents(theirs));
+        return Err(format!("contents: {ours:#?} against {theirs:#?}").into());
     }
     only_what_is_needed(ours)
 }

@@ -70,8 +70,8 @@ pub fn create<I>(
         .u32(20, inner.map_or(0, |fd| fd.as_raw_fd().cast_unsigned()))
         .u32(24, map.numa_node)
         .u64(64, map.map_extra);
-    let name = map.kernel_name().as_bytes();
-    attr.0[28..28 + name.len()].copy_from_slice(name);
+    let name = map.kernel_name();
+    attr.0[28..28 + name.len()].copy_from_slice(name.as_bytes());
     if let Some(btf) = btf {
         attr = attr
             .u32(48, btf.fd.as_raw_fd().cast_unsigned())

@@ -266,6 +266,7 @@ fn plan(maps: Vec<Map>) -> Plan {
         types: Vec::new(),
         kernel_types: 0,
         btf: Vec::new(),
+        contents: Vec::new(),
     }
 }
 

@@ -93,6 +93,7 @@ pub(crate) fn plan(maps: Vec<Map>) -> Plan {
         kernel_types: types.len().try_into().expect("few types"),
         types,
         btf,
+        contents: Vec::new(),
     }
 }
 

@@ -179,6 +179,25 @@ fn compare(
             }
             Ok(())
         }
+        (Type::Var(x), Type::Var(y)) => {
+            let linkage = |var: &btf_rs::Var| (var.is_static(), var.is_extern());
+            if linkage(x) != linkage(y) {
+                return at(format!("linkage of '{left_name}'"));
+            }
+            follow(x.get_type_id(), y.get_type_id(), false)
+        }
+        (Type::Datasec(x), Type::Datasec(y)) => {
+            if x.size() != y.size() || x.variables.len() != y.variables.len() {
+                return at(format!("size or variables of section '{left_name}'"));
+            }
+            for (v, w) in x.variables.iter().zip(&y.variables) {
+                if (v.offset(), v.size()) != (w.offset(), w.size()) {
+                    return at(format!("{v:?} against {w:?}"));
+                }
+                follow(v.get_type_id(), w.get_type_id(), false)?;
+            }
+            Ok(())
+        }
         _ => at(format!("{left:?} against {right:?}")),
     }
 }

@@ -94,6 +94,28 @@ pub fn slots(fd: RawFd) -> BTreeMap<u32, String> {
     }
 }
 
+/// The first element of an array.
+pub fn element(fd: RawFd) -> Vec<u8> {
+    let mut value = vec![0u8; info(fd).value_size as usize];
+    // SAFETY: an array has keys of four bytes; the buffer has the map's value size.
+    let error = unsafe {
+        sys::bpf_map_lookup_elem(
+            fd,
+            std::ptr::from_ref(&0_u32).cast(),
+            value.as_mut_ptr().cast(),
+        )
+    };
+    assert_eq!(0, error, "element 0 of descriptor {fd}");
+    value
+}
+
+/// Whether user space can no longer write to a map.
+pub fn frozen(fd: RawFd) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).expect("fdinfo");
+    let line = text.lines().find_map(|line| line.strip_prefix("frozen:"));
+    line.expect("this kernel can freeze maps").trim() == "1"
+}
+
 /// The BTF that the kernel holds for a map, `None` if it has none.
 pub fn types(fd: RawFd) -> Option<Types> {
     let map = info(fd);

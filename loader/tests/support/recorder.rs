@@ -22,6 +22,14 @@ pub(crate) enum Call {
         inner: String,
         batch: bool,
     },
+    /// The value of an array's element, by the kernel's name of the array.
+    Write {
+        map: String,
+        key: u32,
+        value: Vec<u8>,
+    },
+    /// `BPF_MAP_FREEZE`, by the kernel's name of the map.
+    Freeze { map: String },
     /// Any other command, by its number of `enum bpf_cmd`.
     Other { command: u32, failed: bool },
 }
@@ -179,6 +187,9 @@ unsafe fn describe(
                 let batch = attr.batch;
                 slot_call(batch.map_fd, batch.keys, batch.values, batch.count, true)
             }
+            sys::BPF_MAP_FREEZE if outcome.is_ok() => vec![Call::Freeze {
+                map: name_of(attr.__bindgen_anon_2.map_fd),
+            }],
             command => vec![Call::Other {
                 command,
                 failed: outcome.is_err(),
@@ -188,8 +199,21 @@ unsafe fn describe(
 }
 
 unsafe fn slot_call(map_fd: u32, keys: u64, values: u64, count: u32, batch: bool) -> Vec<Call> {
-    let (is_outer, outer) = type_and_name(map_fd);
-    if !is_outer {
+    let info = info(map_fd);
+    let outer = name(&info, map_fd);
+    if info.type_ == sys::BPF_MAP_TYPE_ARRAY && count == 1 {
+        let size = info.value_size as usize;
+        // SAFETY: keys of arrays have four bytes, values the map's size.
+        let (key, value) = unsafe {
+            (
+                (keys as *const u32).read_unaligned(),
+                std::slice::from_raw_parts(values as *const u8, size).to_vec(),
+            )
+        };
+        let map = outer;
+        return vec![Call::Write { map, key, value }];
+    }
+    if !OUTER.contains(&info.type_) {
         return vec![Call::Other {
             command: sys::BPF_MAP_UPDATE_ELEM,
             failed: false,
@@ -214,12 +238,27 @@ unsafe fn slot_call(map_fd: u32, keys: u64, values: u64, count: u32, batch: bool
         .collect()
 }
 
+const OUTER: [u32; 2] = [
+    sys::BPF_MAP_TYPE_ARRAY_OF_MAPS,
+    sys::BPF_MAP_TYPE_HASH_OF_MAPS,
+];
+
 fn name_of(fd: u32) -> String {
-    type_and_name(fd).1
+    name(&info(fd), fd)
 }
 
-/// Asks the kernel with the real syscall, so that the question is not recorded.
-fn type_and_name(fd: u32) -> (bool, String) {
+fn name(info: &sys::bpf_map_info, fd: u32) -> String {
+    if info.id == 0 {
+        return format!("descriptor {fd}");
+    }
+    // SAFETY: the kernel terminates the name within its 16 bytes.
+    let name = unsafe { CStr::from_ptr(info.name.as_ptr()) };
+    name.to_string_lossy().into_owned()
+}
+
+/// Asks the kernel with the real syscall, so that the question is not recorded; all zero if it
+/// does not answer.
+fn info(fd: u32) -> sys::bpf_map_info {
     let mut info = sys::bpf_map_info::default();
     let mut attr = sys::bpf_attr::default();
     attr.info.bpf_fd = fd;
@@ -234,17 +273,9 @@ fn type_and_name(fd: u32) -> (bool, String) {
             size_of_val(&attr),
         )
     };
-    if result != 0 {
-        return (false, format!("descriptor {fd}"));
+    if result == 0 {
+        info
+    } else {
+        sys::bpf_map_info::default()
     }
-    let outer = [
-        sys::BPF_MAP_TYPE_ARRAY_OF_MAPS,
-        sys::BPF_MAP_TYPE_HASH_OF_MAPS,
-    ];
-    // SAFETY: the kernel terminates the name within its 16 bytes.
-    let name = unsafe { CStr::from_ptr(info.name.as_ptr()) };
-    (
-        outer.contains(&info.type_),
-        name.to_string_lossy().into_owned(),
-    )
 }

@@ -1,5 +1,7 @@
 //! What `BPF_MAP_CREATE` refuses on every kernel that knows the type, as a list of rules.
 
+use std::borrow::Cow;
+
 use super::errno::{E2BIG, EINVAL, ENOTSUPP, ERANGE};
 use super::flags::flag_names;
 use super::table::{self, Entries, Extra, Size, TypeRules, rules};
@@ -21,7 +23,7 @@ pub struct Refusal {
 
 /// The attributes of a map or template that the kernel looks at.
 pub(crate) struct Attributes<'a> {
-    pub(crate) name: &'a str,
+    pub(crate) name: Cow<'a, str>,
     pub(crate) map_type: MapType,
     pub(crate) key_size: u32,
     pub(crate) value_size: u32,

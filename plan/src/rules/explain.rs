@@ -19,8 +19,10 @@ pub enum Call {
     MapCreate,
     /// `BPF_MAP_UPDATE_BATCH`.
     UpdateBatch,
-    /// `BPF_MAP_UPDATE_ELEM`.
+    /// `BPF_MAP_UPDATE_ELEM` of an outer map.
     UpdateElem,
+    /// `BPF_MAP_UPDATE_ELEM` of an array, to write initial contents.
+    Write,
     /// `BPF_OBJ_PIN`.
     Pin,
     /// `BPF_MAP_FREEZE`.
@@ -63,6 +65,7 @@ const ANY: &[Call] = &[
     Call::MapCreate,
     Call::UpdateBatch,
     Call::UpdateElem,
+    Call::Write,
     Call::Pin,
     Call::Freeze,
 ];
@@ -107,7 +110,11 @@ const GENERAL: &[(&[Call], i32, &str)] = &[
         "the inner map does not fit the template the outer map was created with",
     ),
     (UPDATE, EBADF, "the inner map's descriptor is closed"),
-    (UPDATE, EPERM, "the map is frozen or was opened read-only"),
+    (
+        &[Call::UpdateBatch, Call::UpdateElem, Call::Write],
+        EPERM,
+        "the map is frozen or was opened read-only",
+    ),
     (
         UPDATE,
         EBUSY,

@@ -1,5 +1,6 @@
 //! What is wrong with a plan before any kernel is asked.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::special::{Record, record};
@@ -261,16 +262,14 @@ fn template(map: &Map, all: &[Type], kernels: &[KernelVersion], found: &mut Vec<
 
 /// Maps whose names differ only after the 15th byte: legal, but hard to tell apart in the kernel.
 fn shared_names(plan: &Plan, found: &mut Vec<Diagnostic>) {
-    let mut names: HashMap<&str, &str> = HashMap::new();
+    let mut names: HashMap<Cow<'_, str>, &str> = HashMap::new();
     for map in &plan.maps {
-        let Some(first) = names.get(map.kernel_name()) else {
-            names.insert(map.kernel_name(), &map.name);
+        let name = map.kernel_name();
+        let Some(first) = names.get(&name) else {
+            names.insert(name, &map.name);
             continue;
         };
-        let message = format!(
-            "in the kernel its name is that of '{first}': {}",
-            map.kernel_name()
-        );
+        let message = format!("in the kernel its name is that of '{first}': {name}");
         found.push(
             Diagnostic::warning(codes::KERNEL_NAME_SHARED, message)
                 .map(&map.name)

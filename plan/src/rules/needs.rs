@@ -6,6 +6,10 @@ use super::special::{Record, record};
 use super::table::{MAP_EXTRA, rules};
 use crate::model::Map;
 use crate::types::Type;
+use crate::uapi;
+
+/// First kernel whose programs can use global data, and that can freeze maps.
+const GLOBAL_DATA: KernelVersion = KernelVersion { major: 5, minor: 2 };
 
 /// An attribute and the first kernel that takes it.
 pub(crate) struct Need {
@@ -25,7 +29,17 @@ pub(crate) fn all<I>(map: &Map<I>) -> Vec<Need> {
         field: "type",
         what: map.map_type.to_string(),
     }];
-    for flag in bits(map.map_flags & row.flags) {
+    let mut flags = map.map_flags & row.flags;
+    if map.data.is_some() {
+        needs.push(Need {
+            since: GLOBAL_DATA,
+            field: "data",
+            what: "global data".to_owned(),
+        });
+        // Cleared for kernels without it, as in libbpf.
+        flags &= !uapi::BPF_F_MMAPABLE;
+    }
+    for flag in bits(flags) {
         if let Some(since) = flag_since(flag) {
             needs.push(Need {
                 since,

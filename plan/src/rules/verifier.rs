@@ -4,7 +4,7 @@
 //! go without BTF for the others to keep theirs.
 
 use super::layout::{describe, get, resolve, size_of};
-use crate::types::{Composite, Enum, Type, TypeId};
+use crate::types::{Composite, Enum, Linkage, SecVar, Type, TypeId};
 
 /// `KSYM_NAME_LEN`: names are shorter.
 const NAME_LIMIT: usize = 512;
@@ -17,7 +17,10 @@ pub fn type_refusal(types: &[Type], id: TypeId) -> Option<String> {
         Type::Struct(composite) | Type::Union(composite) => members(types, id, composite),
         Type::Enum(list) | Type::Enum64(list) => enumerators(types, id, list),
         Type::Fwd { name, .. } | Type::Typedef { name, .. } => bad_name(name, "a type's name"),
-        Type::Var { name, .. } => bad_name(name, "a variable's name"),
+        Type::Var { name, linkage, .. } => bad_name(name, "a variable's name").or_else(|| {
+            (*linkage == Linkage::Extern).then(|| format!("the variable {name} is extern"))
+        }),
+        Type::Datasec { name, size, vars } => section(types, name, *size, vars),
         Type::Int {
             size,
             bits,
@@ -56,11 +59,9 @@ pub fn type_refusal(types: &[Type], id: TypeId) -> Option<String> {
         Type::DeclTag { value, .. } | Type::TypeTag { value, .. } => {
             value.is_empty().then(|| "a tag is empty".to_owned())
         }
-        Type::Ptr { .. }
-        | Type::Volatile { .. }
-        | Type::Const { .. }
-        | Type::Restrict { .. }
-        | Type::Datasec { .. } => None,
+        Type::Ptr { .. } | Type::Volatile { .. } | Type::Const { .. } | Type::Restrict { .. } => {
+            None
+        }
     }
 }
 
@@ -110,6 +111,34 @@ fn members(types: &[Type], id: TypeId, composite: &Composite) -> Option<String> 
             return Some(format!("member '{name}' of {} lies outside of it", owner()));
         }
         last = offset;
+    }
+    None
+}
+
+/// `btf_datasec_check_meta` and `btf_datasec_resolve`.
+fn section(types: &[Type], name: &str, size: u32, vars: &[SecVar]) -> Option<String> {
+    let printable = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    if name.is_empty() || name.len() >= NAME_LIMIT || !name.bytes().all(printable) {
+        let shown: String = name.chars().take(40).collect();
+        return Some(format!("'{}' is no section's name", shown.escape_debug()));
+    }
+    if size == 0 {
+        return Some(format!("section {name} has no size"));
+    }
+    let mut end = 0;
+    for place in vars {
+        let inside = place.offset >= end && place.offset < size && place.size > 0;
+        end = place.offset.saturating_add(place.size);
+        let wanted = size_of(types, place.var);
+        if !inside || end > size || wanted.is_none_or(|wanted| wanted > place.size) {
+            let variable = match get(types, place.var) {
+                Some(Type::Var { name, .. }) => name,
+                _ => "",
+            };
+            return Some(format!(
+                "variable '{variable}' does not fit into section {name}, or overlaps another"
+            ));
+        }
     }
     None
 }

@@ -33,7 +33,7 @@ pub(super) fn check(plan: &Plan, problems: &mut Problems) {
     }
 }
 
-fn is_sha256(text: &str) -> bool {
+pub(super) fn is_sha256(text: &str) -> bool {
     text.len() == 64
         && text
             .bytes()

@@ -15,6 +15,10 @@ pub(super) fn check(plan: &Plan, map: &Map, problems: &mut Problems) {
         problems.map(map, codes::PLAN_MAP, "inner", message);
     }
     any(plan, template, problems);
+    if template.data.is_some() {
+        let message = "a template has no initial contents";
+        problems.map(template, codes::PLAN_MAP, "data", message);
+    }
     if !template.slots.is_empty() {
         problems.map(
             template,
@@ -40,10 +44,6 @@ fn any<I>(plan: &Plan, map: &Map<I>, problems: &mut Problems) {
     }
     if map.name.contains('\0') {
         problems.map(map, codes::PLAN_NAME, "name", "the name has a NUL byte");
-    }
-    if map.data.is_some() {
-        let message = "initial contents are not part of this format version";
-        problems.map(map, codes::PLAN_MAP, "data", message);
     }
     if map.max_entries == MaxEntries::PossibleCpus
         && map.map_type.0 != uapi::BPF_MAP_TYPE_PERF_EVENT_ARRAY

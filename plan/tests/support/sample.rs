@@ -4,8 +4,8 @@ use bpfplan_plan::types::{
     Composite, Enum, Enumerator, IntEncoding, Linkage, Member, Param, SecVar, Type,
 };
 use bpfplan_plan::{
-    BtfIds, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning, Plan, Slot,
-    SlotTarget, Source, Template, TypeId, btf, format, uapi,
+    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning,
+    Plan, Slot, SlotTarget, Source, Template, TypeId, btf, format, uapi,
 };
 
 pub fn plan() -> Plan {
@@ -20,12 +20,22 @@ pub fn plan() -> Plan {
         },
         maps: maps(),
         not_planned: vec![NotPlanned {
-            section: ".rodata".into(),
-            kind: "global data".into(),
+            section: ".kconfig".into(),
+            kind: "kernel configuration values".into(),
         }],
         btf: btf::encode(&types[..kernel_types], Endianness::Little).expect("small types"),
         types,
         kernel_types: 4,
+        contents: vec![
+            Contents {
+                map: "flow.data".into(),
+                bytes: vec![7, 0, 1],
+            },
+            Contents {
+                map: ".rodata.limits".into(),
+                bytes: (1..=50).collect(),
+            },
+        ],
     }
 }
 
@@ -217,6 +227,21 @@ fn maps() -> Vec<Map> {
             map_flags: uapi::BPF_F_NUMA_NODE,
             numa_node: 1,
             ..map("later", 4711, [4, 8, 1000])
+        },
+        Map {
+            map_flags: uapi::BPF_F_MMAPABLE,
+            value_type: Some(TypeId(18)),
+            data: Some(Data::new(&[7, 0, 1], 8, false)),
+            ..map("flow.data", uapi::BPF_MAP_TYPE_ARRAY, [4, 8, 1])
+        },
+        Map {
+            map_flags: uapi::BPF_F_RDONLY_PROG,
+            data: Some(Data::new(&(1..=50).collect::<Vec<u8>>(), 64, true)),
+            ..map(".rodata.limits", uapi::BPF_MAP_TYPE_ARRAY, [4, 64, 1])
+        },
+        Map {
+            data: Some(Data::new(&[], 4096, false)),
+            ..map("flow.bss", uapi::BPF_MAP_TYPE_ARRAY, [4, 4096, 1])
         },
     ]
 }

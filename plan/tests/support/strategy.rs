@@ -4,8 +4,8 @@ use bpfplan_plan::types::{
     Composite, Enum, Enumerator, IntEncoding, Linkage, Member, Param, SecVar, Type,
 };
 use bpfplan_plan::{
-    BtfIds, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning, Plan, Slot,
-    SlotTarget, Source, Template, TypeId, format, uapi,
+    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning,
+    Plan, Slot, SlotTarget, Source, Template, TypeId, format, uapi,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -22,9 +22,10 @@ pub fn plan() -> impl Strategy<Value = Plan> {
         vec(ty(), 0..12),
         any::<u32>(),
         vec(any::<u8>(), 0..200),
+        vec(contents(), 0..3),
     )
         .prop_map(
-            |(object, maps, not_planned, types, kernel_types, btf)| Plan {
+            |(object, maps, not_planned, types, kernel_types, btf, contents)| Plan {
                 version: format::VERSION,
                 object,
                 maps,
@@ -32,6 +33,7 @@ pub fn plan() -> impl Strategy<Value = Plan> {
                 types,
                 kernel_types,
                 btf,
+                contents,
             },
         )
 }
@@ -135,6 +137,10 @@ fn data() -> impl Strategy<Value = Data> {
         sha256,
         frozen,
     })
+}
+
+fn contents() -> impl Strategy<Value = Contents> {
+    (text(), vec(any::<u8>(), 0..100)).prop_map(|(map, bytes)| Contents { map, bytes })
 }
 
 fn source() -> impl Strategy<Value = Source> {

@@ -48,6 +48,13 @@ pub(super) fn render(plan: &Plan, style: Style) -> String {
                 rest = rest.get(equal - 1..).unwrap_or_default();
                 rows.extend(creates(plan, step.map_index().unwrap_or_default(), equal));
             }
+            (Step::WriteContents { .. }, Some(map)) => rows.push(write(plan, map)),
+            (Step::Freeze { .. }, Some(map)) => rows.push(Row {
+                verb: "freeze",
+                names: plain(&map.name).into_owned(),
+                rest: "user space cannot write to it any more".to_owned(),
+                ..Row::default()
+            }),
             (Step::FillSlots { .. }, Some(map)) => rows.push(fill(map)),
             (Step::Pin { .. }, Some(map)) => rows.push(Row {
                 verb: "pin",
@@ -183,12 +190,9 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
     if map.pinning == Pinning::ByName {
         push_fact(&mut row.rest, "pinning by name");
     }
-    if let Some(data) = &map.data {
-        let frozen = if data.frozen { ", then frozen" } else { "" };
-        push_fact(
-            &mut row.rest,
-            &format!("{} bytes of data{frozen}", data.size),
-        );
+    if map.data.is_some() {
+        // The variables and their types stand below.
+        return row;
     }
     let ty =
         |what, id: Option<TypeId>| id.map(|id| format!("{what} {}", Declarator::short(plan, id)));
@@ -198,6 +202,18 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
         .collect::<Vec<_>>()
         .join(", ");
     row
+}
+
+fn write(plan: &Plan, map: &Map) -> Row {
+    let size = map.data.as_ref().map_or(0, |data| data.size);
+    let zero = !plan.contents.iter().any(|it| it.map == map.name);
+    let all_zero = if zero { ", all 0" } else { "" };
+    Row {
+        verb: "write",
+        names: plain(&map.name).into_owned(),
+        rest: format!("{}{all_zero}", count(size, "byte")),
+        ..Row::default()
+    }
 }
 
 fn fill(map: &Map) -> Row {

@@ -103,6 +103,15 @@ impl<'a> Block<'a> {
                 }
                 self.declare(base, "", "");
             }
+            Some(Type::Datasec { vars, .. }) => {
+                for place in vars {
+                    let name = match self.plan.type_by_id(place.var) {
+                        Some(Type::Var { name, .. }) => plain(name),
+                        _ => continue,
+                    };
+                    self.reach(place.var, &format!("variable {name}"), depth + 1);
+                }
+            }
             Some(Type::Typedef { name, to }) => self.reach_typedef(name, *to, owner, depth),
             _ => {}
         }
