@@ -344,8 +344,10 @@ impl Failure<'_> {
             "info" if of_the_record => "reading the id of the record",
             "info" => "reading its id",
             "update_batch" | "update_slot" => "filling",
-            "write" => "writing the record",
-            "freeze" => "freezing the record",
+            "write" if of_the_record => "writing the record",
+            "write" => "bytes of initial contents",
+            "freeze" if of_the_record => "freezing the record",
+            "freeze" => "freezing it",
             "pin" if of_the_record => "pinning the record",
             "pin" => "pinning it to",
             "make_dir" => "making",
@@ -364,6 +366,8 @@ impl Failure<'_> {
                 first.message.contains(self.subject)
             }
             _ if of_the_record => first.message.contains(record::NAME),
+            // Sections are declared nowhere.
+            _ if self.is_section(first) => self.is_about(first),
             _ => self.is_about(first) && !first.labels.is_empty(),
         };
         if named {
@@ -377,6 +381,10 @@ impl Failure<'_> {
     fn is_about(&self, said: &Diagnostic) -> bool {
         let name = said.map.as_deref();
         name.is_some_and(|name| name.get(..15).unwrap_or(name) == self.subject)
+    }
+
+    fn is_section(&self, said: &Diagnostic) -> bool {
+        self.subject.contains('.') && !self.is_template(said)
     }
 
     fn is_template(&self, said: &Diagnostic) -> bool {

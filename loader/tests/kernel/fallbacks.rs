@@ -260,3 +260,40 @@ fn kinds(btf: &[u8]) -> Vec<u32> {
     }
     kinds
 }
+
+/// Before 5.5 arrays cannot be mapped into memory; global data works without.
+pub(crate) fn kernels_without_mmapable_arrays() -> Result<(), Failed> {
+    let refused = AtomicUsize::new(0);
+    let kernel = FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| {
+        // Every first try is the one with the flag.
+        let first = fault.call == "create_map" && refused.load(Ordering::Relaxed) % 2 == 0;
+        if fault.call == "create_map" {
+            refused.fetch_add(1, Ordering::Relaxed);
+        }
+        first.then_some(Errno::EINVAL)
+    })
+    .with_version(KernelVersion { major: 5, minor: 4 });
+    let loaded = load(&sample::global_data(), &kernel, &hold())?;
+    assert_eq!(refused.load(Ordering::Relaxed), 6);
+    assert_eq!(codes_of(&loaded), [codes::RESOLVED; 3]);
+    for map in &loaded.maps {
+        let flags = maps::info(&map.fd).map_flags;
+        assert_eq!(flags & uapi::BPF_F_MMAPABLE, 0, "{}", map.name);
+    }
+    Ok(())
+}
+
+/// Before 5.2 there is no freezing, and programs have no global data.
+pub(crate) fn kernels_that_cannot_freeze_refuse_constants() -> Result<(), Failed> {
+    let kernel = FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| {
+        (fault.call == "freeze").then_some(Errno::EINVAL)
+    })
+    .with_version(KernelVersion { major: 5, minor: 1 });
+    let error = load(&sample::global_data(), &kernel, &hold()).expect_err("constants stay so");
+    let first = &error.diagnostics[0];
+    assert_eq!(first.code, codes::FREEZE_REFUSED);
+    assert_eq!(first.map.as_deref(), Some("sample.rodata"));
+    let reason = "this kernel cannot freeze maps (Linux 5.2)";
+    assert!(first.notes.iter().any(|note| note == reason), "{first}");
+    Ok(())
+}

@@ -31,7 +31,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 26] = [
+    let tests: [(&str, Test); 29] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -84,6 +84,18 @@ fn main() {
         ),
         ("a_bad_slot_is_named", a_bad_slot_is_named),
         ("a_bad_map_is_named", a_bad_map_is_named),
+        (
+            "contents_are_written_and_frozen",
+            contents_are_written_and_frozen,
+        ),
+        (
+            "kernels_without_mmapable_arrays",
+            fallbacks::kernels_without_mmapable_arrays,
+        ),
+        (
+            "kernels_that_cannot_freeze_refuse_constants",
+            fallbacks::kernels_that_cannot_freeze_refuse_constants,
+        ),
         (
             "kernels_without_batches",
             fallbacks::kernels_without_batches,
@@ -344,6 +356,24 @@ fn outer_maps_are_filled_at_once() -> Result<(), Failed> {
             let wanted = (slot == index % 8 || slot == 7).then_some(id);
             assert_eq!(maps::slot(made, slot), wanted, "{} {slot}", made.name);
         }
+    }
+    Ok(())
+}
+
+fn contents_are_written_and_frozen() -> Result<(), Failed> {
+    let kernel = RealKernel::new();
+    let loaded = load(&sample::global_data(), &kernel, &hold())?;
+    let expected = [
+        ("sample.data", [1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0], false),
+        ("sample.rodata", [4; 12], true),
+        ("sample.bss", [0; 12], false),
+    ];
+    for (name, value, frozen) in expected {
+        let map = &loaded.map(name).expect("the map was made").fd;
+        assert_eq!(kernel.read(map, 0)?, value, "{name}");
+        assert_eq!(kernel.is_frozen(map)?, Some(frozen), "{name}");
+        let written = kernel.write(map, 0, &[9; 12]);
+        assert_eq!(written.err(), frozen.then_some(Errno::EPERM), "{name}");
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bpfplan_plan::types::{Composite, IntEncoding, Member};
 use bpfplan_plan::{
-    BtfIds, Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Slot, SlotTarget, Source,
+    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Slot, SlotTarget, Source,
     Template, Type, TypeId, btf, format, uapi,
 };
 
@@ -95,6 +95,34 @@ pub(crate) fn plan(maps: Vec<Map>) -> Plan {
         btf,
         contents: Vec::new(),
     }
+}
+
+/// Two maps of global data, without types: a writable one and a read-only one.
+pub(crate) fn global_data() -> Plan {
+    let array = |name: &str, flags, data: Data| Map {
+        map_flags: flags,
+        data: Some(data),
+        source: None,
+        ..map(name, uapi::BPF_MAP_TYPE_ARRAY, [4, 12], 1)
+    };
+    let (writable, constant) = (vec![1, 2, 3], vec![4; 12]);
+    let read_only = uapi::BPF_F_MMAPABLE | uapi::BPF_F_RDONLY_PROG;
+    let mut plan = plan(vec![
+        array("sample.data", uapi::BPF_F_MMAPABLE, Data::new(&writable, 12, false)),
+        array("sample.rodata", read_only, Data::new(&constant, 12, true)),
+        array("sample.bss", uapi::BPF_F_MMAPABLE, Data::new(&[], 12, false)),
+    ]);
+    plan.contents = vec![
+        Contents {
+            map: "sample.data".to_owned(),
+            bytes: writable,
+        },
+        Contents {
+            map: "sample.rodata".to_owned(),
+            bytes: constant,
+        },
+    ];
+    plan
 }
 
 fn types() -> Vec<Type> {

@@ -94,8 +94,8 @@ pub fn slots(fd: RawFd) -> BTreeMap<u32, String> {
     }
 }
 
-/// The first element of an array.
-pub fn element(fd: RawFd) -> Vec<u8> {
+/// The first element of an array, `None` if user space cannot read it.
+pub fn element(fd: RawFd) -> Option<Vec<u8>> {
     let mut value = vec![0u8; info(fd).value_size as usize];
     // SAFETY: an array has keys of four bytes; the buffer has the map's value size.
     let error = unsafe {
@@ -105,8 +105,7 @@ pub fn element(fd: RawFd) -> Vec<u8> {
             value.as_mut_ptr().cast(),
         )
     };
-    assert_eq!(0, error, "element 0 of descriptor {fd}");
-    value
+    (error == 0).then_some(value)
 }
 
 /// Whether user space can no longer write to a map.
