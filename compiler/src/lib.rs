@@ -175,8 +175,9 @@ type Decoded = (View, types::Tags, Vec<TypeId>);
 fn decode(raw: &Raw<'_>, variables: &[Variable]) -> Result<Decoded, Diagnostic> {
     let ids: Vec<u32> = variables.iter().map(|variable| variable.id).collect();
     let trimmed = btf::trim::trim(raw, &ids)?;
-    let view = View::decode(&trimmed)?;
+    let mut view = View::decode(&trimmed)?;
     btf::cycles::check(&view)?;
+    view.follow_modifiers();
     let tags = types::Tags::new(&view, &trimmed);
     Ok((
         view,

@@ -12,8 +12,14 @@ fn codes_are_unique_and_well_formed() {
     let mut seen = BTreeSet::new();
     for (code, title) in tables.into_iter().flatten() {
         let number = code.0.strip_prefix("BP").expect("codes start with BP");
-        assert!(number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_digit()), "{code}");
-        assert!(!title.is_empty() && !title.ends_with('.'), "{code}: {title}");
+        assert!(
+            number.len() == 4 && number.bytes().all(|byte| byte.is_ascii_digit()),
+            "{code}"
+        );
+        assert!(
+            !title.is_empty() && !title.ends_with('.'),
+            "{code}: {title}"
+        );
         assert!(seen.insert(code.0), "{code} has two meanings");
     }
     // The command's own codes start at BP0901.

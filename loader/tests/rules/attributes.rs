@@ -129,8 +129,8 @@ pub fn agree(running: KernelVersion) -> Result<(), Failed> {
                 problems.join("\n")
             );
         }
-        let known = rules::needs(&map::<Template>(valid), &[])
-            .is_some_and(|(since, _)| running >= since);
+        let known =
+            rules::needs(&map::<Template>(valid), &[]).is_some_and(|(since, _)| running >= since);
         if known && (of_type.accepted < 20 || of_type.refused < 20) {
             problems.push(format!(
                 "only {} accepted and {} refused of type {}",

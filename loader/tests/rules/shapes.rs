@@ -362,7 +362,10 @@ pub fn agree(running: KernelVersion) -> Result<(), Failed> {
     let bases: Vec<Map<Template>> = VALID
         .iter()
         .map(map::<Template>)
-        .filter(|base| rules::wants_btf(base.map_type) && rules::needs(base, &[]).is_some_and(|(since, _)| since <= running))
+        .filter(|base| {
+            rules::wants_btf(base.map_type)
+                && rules::needs(base, &[]).is_some_and(|(since, _)| since <= running)
+        })
         .collect();
     // A refused storage map waits for an RCU grace period: threads share them.
     let mut count = Count::default();
