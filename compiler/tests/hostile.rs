@@ -72,6 +72,7 @@ fn not_elf() {
     refused(b"\x7fEL", codes::NOT_ELF);
     refused(b"#!/bin/sh\n", codes::NOT_ELF);
     refused(&[0; 4096], codes::NOT_ELF);
+    refused(b"BC\xc0\xde\x35\x14\0\0", codes::NOT_ELF);
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::bytes::{name_at, text};
 use crate::codes;
 use crate::problems::Problems;
 
+/// How LLVM bitcode begins.
+const BITCODE: &[u8] = b"BC\xc0\xde";
 /// Size of `struct bpf_insn`.
 const INSTRUCTION: u64 = 8;
 /// Size of `Elf64_Sym` and of `Elf64_Rela`.
@@ -49,8 +51,14 @@ struct Headers<'a> {
 /// The checks of `bpf_object__elf_init`, in its order.
 fn headers(bytes: &[u8]) -> Result<Headers<'_>, Box<Diagnostic>> {
     if bytes.get(..4) != Some(&elf::ELFMAG[..]) {
-        let diagnostic = Diagnostic::error(codes::NOT_ELF, "not an ELF file");
-        let help = "name an object that was compiled with `clang -g -target bpf -c`";
+        let (what, help) = match bytes.get(..4) {
+            Some(BITCODE) => ("not an ELF file but LLVM bitcode", "compile without -flto"),
+            _ => (
+                "not an ELF file",
+                "name an object that was compiled with `clang -g -target bpf -c`",
+            ),
+        };
+        let diagnostic = Diagnostic::error(codes::NOT_ELF, what);
         return Err(Box::new(diagnostic.help(help)));
     }
     if bytes

@@ -22,6 +22,9 @@ const TIME: libc::suseconds_t = 500_000;
 /// Address space that an open may take, in bytes.
 const MEMORY: libc::rlim_t = 1 << 30;
 
+/// Bytes of the verifier's log that are looked at.
+const LOG: u32 = 1 << 16;
+
 /// What libbpf says of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
@@ -143,11 +146,11 @@ pub(crate) fn load_btf(blob: &[u8]) -> Option<Result<(), String>> {
     if blob.is_empty() {
         return None;
     }
-    let mut log = vec![0u8; 1 << 16];
+    let mut log = vec![0u8; LOG as usize];
     let mut options = sys::bpf_btf_load_opts {
         sz: size_of::<sys::bpf_btf_load_opts>() as _,
         log_buf: log.as_mut_ptr().cast(),
-        log_size: log.len() as _,
+        log_size: LOG,
         log_level: 1,
         ..Default::default()
     };
@@ -233,7 +236,6 @@ fn limit() {
         },
     };
     // SAFETY: the timer is a valid struct; SIGPROF ends the child.
-    let error =
-        unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, std::ptr::null_mut()) };
+    let error = unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) };
     assert_eq!(0, error);
 }

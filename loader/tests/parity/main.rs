@@ -61,14 +61,14 @@ fn main() {
         slots = slots.with_ignored_flag(true);
     }
     let trials = vec![
-        Trial::test("declarations", || run("declarations", 4000, declared)),
+        Trial::test("declarations", || run("declarations", 3000, declared)),
         Trial::test("fixtures", || {
             let fixtures: Vec<Vec<u8>> = fixtures::all().iter().map(|it| it.bytes()).collect();
-            run("fixtures", 4000, move |random| damaged(&fixtures, random))
+            run("fixtures", 3000, move |random| damaged(&fixtures, random))
         }),
         Trial::test("linked", || {
             let paths: Vec<_> = fixtures::all().into_iter().map(|it| it.object).collect();
-            run("linked", 600, move |random| linked(&paths, random))
+            run("linked", 400, move |random| linked(&paths, random))
         }),
         Trial::test("types", || run("types", 1000, good)),
         slots,
