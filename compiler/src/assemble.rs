@@ -1,6 +1,7 @@
 //! Makes the plan's maps out of declarations and slots.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use bpfplan_plan::btf::{EncodeError, encode};
 use bpfplan_plan::model::{Contents, Map, NoTemplate};
@@ -150,12 +151,12 @@ type Shape = (MapType, [[u32; 2]; 3], [Option<TypeId>; 2]);
 struct Refusals<'t> {
     types: &'t [Type],
     /// Types that make the kernel refuse the whole blob.
-    verifier: HashMap<TypeId, String>,
-    known: HashMap<Shape, Option<String>>,
+    verifier: HashMap<TypeId, Rc<str>>,
+    known: HashMap<Shape, Option<Rc<str>>>,
 }
 
 impl Refusals<'_> {
-    fn get<I>(&mut self, map: &Map<I>) -> Option<String> {
+    fn get<I>(&mut self, map: &Map<I>) -> Option<Rc<str>> {
         let [counted, entries] = match map.max_entries {
             MaxEntries::Count(count) => [1, count],
             MaxEntries::PossibleCpus => [0, 0],
@@ -171,7 +172,10 @@ impl Refusals<'_> {
             let mut ids = map.key_type.iter().chain(&map.value_type);
             ids.find_map(|id| verifier.get(id).cloned())
         };
-        let refusal = || rules::btf_refusal(map, types).or_else(unloadable);
+        let refusal = || {
+            let refusal = rules::btf_refusal(map, types).map(Rc::from);
+            refusal.or_else(unloadable)
+        };
         self.known.entry(shape).or_insert_with(refusal).clone()
     }
 }

@@ -97,8 +97,6 @@ bpfplan_plan::codes! {
     pub BTF_DROPPED = "BP0223", "the kernel gets no BTF for this map";
     /// A `__ulong` of 32 bits is sign-extended.
     pub SIGN_EXTENDED = "BP0224", "map_extra is sign-extended";
-    /// A name was cut because no kernel takes it.
-    pub LONG_NAME = "BP0225", "name too long";
 
     /// A relocation of `.maps` cannot be read.
     pub BAD_RELOCATION = "BP0350", "corrupt relocation";

@@ -68,8 +68,12 @@ pub(crate) fn read(
             }
         };
         let (definition, faults) = definitions.get(struct_id);
-        for fault in faults.iter() {
-            problems.add(fault.diagnostic(name, source));
+        if problems.is_full() {
+            problems.count(faults.errors);
+        } else {
+            for fault in faults.iter() {
+                problems.add(fault.diagnostic(name, source));
+            }
         }
         let Some(definition) = definition else {
             continue;

@@ -40,7 +40,7 @@ impl Definition {
 }
 
 /// A problem of a member, whatever the map's name.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Fault {
     severity: Severity,
     code: Code,
@@ -89,8 +89,33 @@ impl Fault {
     }
 }
 
+/// All problems of a struct. Many maps can share a struct, and many structs a template.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Faults {
+    own: Rc<[Fault]>,
+    template: Rc<[Fault]>,
+    /// How many of them are errors.
+    pub(crate) errors: usize,
+}
+
+impl Faults {
+    fn new(own: Vec<Fault>, template: Self) -> Self {
+        let errors = own.iter().filter(|it| it.severity == Severity::Error);
+        Self {
+            errors: errors.count().saturating_add(template.errors),
+            own: own.into(),
+            template: template.own,
+        }
+    }
+
+    /// The problems, those of the template last.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Fault> {
+        self.own.iter().chain(self.template.iter())
+    }
+}
+
 /// A struct's definition, `None` if it has an error, and all its problems.
-type Parsed = (Option<Rc<Definition>>, Rc<[Fault]>);
+type Parsed = (Option<Rc<Definition>>, Faults);
 
 /// Reads structs, each once: hostile objects could have many maps of one huge struct.
 #[derive(Debug)]
@@ -130,7 +155,7 @@ impl<'v> Definitions<'v> {
 
     fn parse(&mut self, id: TypeId, inner: bool) -> Parsed {
         let Some(Type::Struct(composite)) = self.view.get(id) else {
-            return (None, Rc::new([]));
+            return (None, Faults::default());
         };
         let mut parser = Parser {
             definitions: self,
@@ -138,14 +163,12 @@ impl<'v> Definitions<'v> {
             result: Definition::default(),
             typed: false,
             faults: Vec::new(),
+            template_faults: Faults::default(),
         };
         parser.members(composite);
-        let failed = parser
-            .faults
-            .iter()
-            .any(|fault| fault.severity == Severity::Error);
-        let result = (!failed).then(|| Rc::new(parser.result));
-        (result, parser.faults.into())
+        let faults = Faults::new(parser.faults, parser.template_faults);
+        let result = (faults.errors == 0).then(|| Rc::new(parser.result));
+        (result, faults)
     }
 }
 
@@ -157,6 +180,7 @@ struct Parser<'p, 'v> {
     /// Whether there is a member `type`, good or bad.
     typed: bool,
     faults: Vec<Fault>,
+    template_faults: Faults,
 }
 
 type Checked<T> = Result<T, Fault>;
@@ -374,7 +398,7 @@ impl Parser<'_, '_> {
             Some(Type::FuncProto { .. }) if programs => Ok(()),
             Some(Type::Struct(_)) if maps => {
                 let (inner, faults) = self.definitions.template(id);
-                self.faults.extend(faults.iter().cloned());
+                self.template_faults = faults;
                 self.result.inner = inner;
                 Ok(())
             }

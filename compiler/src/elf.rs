@@ -24,6 +24,8 @@ pub(crate) struct Elf<'a> {
     pub(crate) programs: Vec<Program<'a>>,
     /// Number of the section `.maps`.
     pub(crate) maps: Option<usize>,
+    /// Number of the section `.text`, whose functions are subprograms.
+    pub(crate) text: Option<usize>,
     /// Contents of `.BTF`.
     pub(crate) btf: Option<&'a [u8]>,
     /// Contents of `.BTF.ext`.

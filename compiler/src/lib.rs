@@ -260,6 +260,7 @@ fn decode(
         .iter()
         .map(|section| add_datasec(&mut view, section, &mut ids))
         .collect();
+    view.follow_modifiers();
     Ok(Types {
         view,
         tags,

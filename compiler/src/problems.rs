@@ -29,6 +29,16 @@ impl Problems {
         }
     }
 
+    /// Whether no more errors are listed, so that nobody need word them.
+    pub(crate) fn is_full(&self) -> bool {
+        self.errors >= LIMIT
+    }
+
+    /// Counts errors that are not worded.
+    pub(crate) fn count(&mut self, errors: usize) {
+        self.errors = self.errors.saturating_add(errors);
+    }
+
     /// Whether there is an error among them.
     pub(crate) fn failed(&self) -> bool {
         self.errors > 0

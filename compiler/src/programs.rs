@@ -102,7 +102,7 @@ fn check_one(
             bpfplan_plan::Endianness::Little => registers >> 4,
             bpfplan_plan::Endianness::Big => registers & 0xf,
         };
-        let called = section.name == b".text" && section.role == Role::Program;
+        let called = elf.text == Some(home);
         return match source == PSEUDO_CALL && called && symbol.value.is_multiple_of(INSTRUCTION) {
             true => Ok(()),
             false => Err(against("calls what is no function in .text:")),
@@ -111,7 +111,7 @@ fn check_one(
     if home == 0 || symbol.section >= SHN_LORESERVE {
         return Err(against("is against the undefined"));
     }
-    if is_subprogram(symbol, section) {
+    if elf.text == Some(home) && is_subprogram(symbol) {
         let aligned = symbol.value.is_multiple_of(INSTRUCTION)
             && immediate.is_some_and(|it| u64::from(it).is_multiple_of(INSTRUCTION));
         return if aligned {
@@ -140,11 +140,8 @@ fn program_at<'e, 'a>(elf: &'e Elf<'a>, section: usize, offset: u64) -> Option<&
     inside.then_some(program)
 }
 
-/// Whether the address of a subprogram is taken (`sym_is_subprog`).
-fn is_subprogram(symbol: &Symbol<'_>, section: &Section<'_>) -> bool {
+/// Whether a symbol of `.text` stands for a subprogram (`sym_is_subprog`).
+fn is_subprogram(symbol: &Symbol<'_>) -> bool {
     let kind = symbol.kind;
-    section.name == b".text"
-        && section.role == Role::Program
-        && (symbol.bind == STB_LOCAL && kind == STT_SECTION
-            || symbol.is_global() && kind == STT_FUNC)
+    symbol.bind == STB_LOCAL && kind == STT_SECTION || symbol.is_global() && kind == STT_FUNC
 }

@@ -299,7 +299,9 @@ fn slot(
         }
         SlotTarget::Map(relocation.name.clone())
     } else {
-        let Some(place) = names.programs.get(name) else {
+        // libbpf takes a program without a name, but then nothing can say which one it is.
+        let named = Some(name).filter(|name| !name.is_empty());
+        let Some(place) = named.and_then(|name| names.programs.get(name)) else {
             return fail(
                 codes::NOT_A_PROGRAM,
                 format!("{target} is not a program"),

@@ -1,6 +1,7 @@
 //! The plan's types: what keys and values reach, those for the kernel first.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use bpfplan_plan::rules;
 use bpfplan_plan::types::{Type, TypeId};
@@ -82,7 +83,7 @@ impl<'v> Selection<'v> {
 
     /// The types that come along with one that the kernel's verifier refuses, with the reason.
     /// `types` are those of [`Selection::finish`].
-    pub(crate) fn refused(&self, types: &[Type]) -> HashMap<TypeId, String> {
+    pub(crate) fn refused(&self, types: &[Type]) -> HashMap<TypeId, Rc<str>> {
         let mut reached_by: HashMap<TypeId, Vec<TypeId>> = HashMap::new();
         let mut refused = HashMap::new();
         let mut queue = Vec::new();
@@ -92,16 +93,18 @@ impl<'v> Selection<'v> {
                 reached_by.entry(self.renumber(next)).or_default().push(id);
             }
             if let Some(reason) = rules::type_refusal(types, id) {
-                refused.insert(id, reason);
+                refused.insert(id, Rc::from(reason));
                 queue.push(id);
             }
         }
         while let Some(id) = queue.pop() {
-            let reason = refused.get(&id).cloned().unwrap_or_default();
+            let Some(reason) = refused.get(&id).cloned() else {
+                continue;
+            };
             for outer in reached_by.remove(&id).unwrap_or_default() {
                 refused.entry(outer).or_insert_with(|| {
                     queue.push(outer);
-                    reason.clone()
+                    Rc::clone(&reason)
                 });
             }
         }

@@ -10,7 +10,7 @@
 mod builder;
 
 use bpfplan_compiler::{Options, codes, compile};
-use bpfplan_plan::types::{Composite, Member, Type, TypeId};
+use bpfplan_plan::types::{Composite, Enum, Enumerator, Member, Param, Type, TypeId};
 use bpfplan_plan::{Endianness, Plan, btf, uapi};
 use builder::Maps;
 
@@ -139,6 +139,201 @@ fn anonymous_pointees_and_values_stay() {
 }
 
 #[test]
+fn tags_count_through_qualifiers_and_typedefs() {
+    type Wrap = fn(&mut Maps, TypeId) -> TypeId;
+    let wraps: [Wrap; 4] = [
+        |maps, to| maps.add(Type::Const { to }),
+        |maps, to| maps.add(Type::Volatile { to }),
+        |maps, to| {
+            maps.add(Type::Typedef {
+                name: "target_t".to_owned(),
+                to,
+            })
+        },
+        |maps, to| {
+            let to = maps.add(Type::Const { to });
+            maps.add(Type::Volatile { to })
+        },
+    ];
+    for wrap in wraps {
+        // Around the pointee, and around the pointer.
+        let mut maps = Maps::new();
+        let target = maps.structure(Some("target"), &[("number", maps.int())]);
+        let target = wrap(&mut maps, target);
+        let tagged = tag(&mut maps, "kptr", target);
+        let pointer = maps.pointer(tagged);
+        let held = wrap(&mut maps, pointer);
+        let value = maps.structure(Some("value"), &[("held", held)]);
+        hash(&mut maps, "table", value);
+        assert_eq!(structs(&plan(&maps)), ["value", "target"]);
+    }
+}
+
+#[test]
+fn function_pointers_keep_what_they_take_by_value() {
+    let mut maps = Maps::new();
+    let taken = maps.structure(Some("taken"), &[("a", maps.int())]);
+    let given = maps.structure(Some("given"), &[("a", maps.int())]);
+    let seen = maps.structure(Some("seen"), &[("a", maps.int())]);
+    let param = |ty| Param { name: None, ty };
+    let params = vec![param(taken), param(maps.pointer(seen)), param(TypeId::VOID)];
+    let proto = maps.add(Type::FuncProto {
+        returns: given,
+        params,
+    });
+    let value = maps.pointer(proto);
+    let value = maps.structure(Some("value"), &[("call", value)]);
+    hash(&mut maps, "table", value);
+    let plan = plan(&maps);
+    assert_eq!(structs(&plan), ["value", "given", "taken"]);
+    assert_eq!(forwards(&plan), ["seen"]);
+}
+
+#[test]
+fn pointers_behind_pointers_and_in_arrays_are_cut() {
+    let mut maps = Maps::new();
+    let target = maps.structure(Some("target"), &[("a", maps.int())]);
+    let named = maps.add(Type::Typedef {
+        name: "target_t".to_owned(),
+        to: target,
+    });
+    let pointer = maps.pointer(named);
+    let twice = maps.pointer(pointer);
+    let row = maps.add(Type::Array {
+        element: pointer,
+        index: maps.int(),
+        length: 3,
+    });
+    let value = maps.structure(Some("value"), &[("twice", twice), ("row", row)]);
+    hash(&mut maps, "table", value);
+    let plan = plan(&maps);
+    assert_eq!(structs(&plan), ["value"]);
+    assert_eq!(forwards(&plan), ["target"]);
+    let typedefs = plan.types.iter();
+    let typedefs = typedefs.filter(|ty| matches!(ty, Type::Typedef { .. }));
+    assert_eq!(typedefs.count(), 1);
+}
+
+#[test]
+fn types_of_one_name_stay_apart() {
+    let mut maps = Maps::new();
+    let one = maps.structure(Some("foo"), &[("a", maps.int())]);
+    let other = maps.structure(Some("foo"), &[("b", maps.int())]);
+    let union = maps.add(Type::Union(Composite {
+        name: Some("foo".to_owned()),
+        size: 8,
+        members: Vec::new(),
+    }));
+    let members = [
+        ("one", one),
+        ("other", other),
+        ("to_one", maps.pointer(one)),
+        ("to_other", maps.pointer(other)),
+        ("to_union", maps.pointer(union)),
+    ];
+    let value = maps.structure(Some("value"), &members);
+    hash(&mut maps, "table", value);
+    let plan = plan(&maps);
+    assert_eq!(structs(&plan), ["value", "foo", "foo"]);
+    let forwards: Vec<bool> = plan
+        .types
+        .iter()
+        .filter_map(|ty| match ty {
+            Type::Fwd { union, .. } => Some(*union),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(forwards, [false, true], "one struct, one union");
+}
+
+#[test]
+fn bits_and_wide_enums_survive() {
+    let mut maps = Maps::new();
+    let wide = maps.add(Type::Enum64(Enum {
+        name: Some("wide".to_owned()),
+        size: 8,
+        signed: true,
+        variants: vec![Enumerator {
+            name: "LEAST".to_owned(),
+            value: i64::MIN.cast_unsigned(),
+        }],
+    }));
+    let member = |name: &str, ty, bit_offset, bitfield_size| Member {
+        name: Some(name.to_owned()),
+        ty,
+        bit_offset,
+        bitfield_size,
+    };
+    let value = Composite {
+        name: Some("value".to_owned()),
+        size: 16,
+        members: vec![
+            member("low", maps.int(), 0, Some(3)),
+            member("high", maps.int(), 3, Some(29)),
+            member("wide", wide, 64, None),
+        ],
+    };
+    let id = maps.add(Type::Struct(value.clone()));
+    hash(&mut maps, "table", id);
+    let plan = plan(&maps);
+    let found = plan.types.iter().find_map(|ty| match ty {
+        Type::Struct(composite) => Some(composite.members.clone()),
+        _ => None,
+    });
+    let places = |members: &[Member]| -> Vec<_> {
+        let places = members.iter();
+        places.map(|it| (it.bit_offset, it.bitfield_size)).collect()
+    };
+    assert_eq!(places(&found.unwrap()), places(&value.members));
+    let wide = plan.types.iter().find_map(|ty| match ty {
+        Type::Enum64(list) => Some((list.signed, list.variants[0].value)),
+        _ => None,
+    });
+    assert_eq!(wide, Some((true, i64::MIN.cast_unsigned())));
+}
+
+#[test]
+fn bitfields_beside_a_lock_cost_one_map_its_types() {
+    let mut maps = Maps::new();
+    let lock = maps.structure(Some("bpf_spin_lock"), &[("val", maps.int())]);
+    if let Some(Type::Struct(lock)) = maps.types.last_mut() {
+        lock.size = 4;
+    }
+    let member = |ty, bit_offset, bitfield_size| Member {
+        name: None,
+        ty,
+        bit_offset,
+        bitfield_size,
+    };
+    let value = maps.add(Type::Struct(Composite {
+        name: Some("value".to_owned()),
+        size: 12,
+        members: vec![
+            member(maps.int(), 0, Some(3)),
+            member(maps.int(), 3, Some(5)),
+            member(lock, 64, None),
+        ],
+    }));
+    hash(&mut maps, "locked", value);
+    let number = maps.int();
+    hash(&mut maps, "plain", number);
+    let compiled = compile(&maps.object(), "x", &Options::default()).unwrap();
+    let btf: Vec<bool> = compiled
+        .plan
+        .maps
+        .iter()
+        .map(|it| it.btf.is_some())
+        .collect();
+    assert_eq!(
+        btf,
+        [false, true],
+        "the kernel refuses BTF with that struct"
+    );
+    let codes: Vec<_> = compiled.warnings.iter().map(|it| it.code).collect();
+    assert_eq!(codes, [codes::BTF_DROPPED]);
+}
+
+#[test]
 fn decl_tags_follow_what_they_tag() {
     let mut maps = Maps::new();
     let list = Composite {
@@ -152,13 +347,13 @@ fn decl_tags_follow_what_they_tag() {
         }],
     };
     let head = maps.add(Type::Struct(list));
-    let value = maps.structure(Some("value"), &[("head", head), ("rest", maps.int())]);
+    let value = maps.structure(Some("value"), &[("rest", maps.int()), ("head", head)]);
     maps.structure(Some("item"), &[("link", maps.int())]);
     maps.structure(Some("other"), &[("link", maps.int())]);
     let contains = Type::DeclTag {
         value: "contains:item:link".to_owned(),
         to: value,
-        component: Some(0),
+        component: Some(1),
         attribute: false,
     };
     maps.add(contains);
@@ -170,9 +365,12 @@ fn decl_tags_follow_what_they_tag() {
     let tags = plan
         .types
         .iter()
-        .filter(|ty| matches!(ty, Type::DeclTag { .. }))
-        .count();
-    assert_eq!(tags, 1);
+        .filter_map(|ty| match ty {
+            Type::DeclTag { component, .. } => Some(*component),
+            _ => None,
+        })
+        .collect::<Vec<_>>();
+    assert_eq!(tags, [Some(1)]);
 }
 
 #[test]

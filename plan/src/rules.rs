@@ -12,6 +12,7 @@ pub mod flags;
 pub(crate) mod layout;
 pub mod lint;
 pub mod memory;
+pub(crate) mod metas;
 pub mod needs;
 pub mod slots;
 pub(crate) mod special;

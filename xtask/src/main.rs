@@ -7,6 +7,7 @@ mod fixture;
 mod fixtures;
 mod repo;
 mod uapi;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,15 @@ enum Command {
         /// Only these fixtures (their file names up to `.bpf.`)
         names: Vec<String>,
     },
+    /// Run tests on Debian's older kernels, in QEMU
+    Vm {
+        /// Which kernels, one after the other [default: all]
+        kernels: Vec<vm::Release>,
+        /// Tests of the loader, `lib` for its unit tests, `cli/TEST`, or `smoke`; each may end in
+        /// `:FILTER`
+        #[arg(last = true, value_name = "TEST")]
+        tests: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -54,5 +64,6 @@ fn run() -> Result<()> {
     match Args::parse().command {
         Command::Uapi { check } => uapi::run(check),
         Command::Fixtures { check, names } => fixtures::run(check, &names),
+        Command::Vm { kernels, tests } => vm::run(&kernels, &tests),
     }
 }

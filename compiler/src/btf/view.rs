@@ -13,6 +13,8 @@ use crate::codes;
 #[derive(Debug, Default)]
 pub(crate) struct View {
     types: Vec<Type>,
+    /// By id - 1: where the chain of modifiers that starts there ends.
+    ends: Vec<TypeId>,
 }
 
 impl View {
@@ -35,7 +37,38 @@ impl View {
             .zip(&trimmed.words)
             .map(decode)
             .collect::<Result<_, _>>()?;
-        Ok(Self { types })
+        Ok(Self {
+            types,
+            ends: Vec::new(),
+        })
+    }
+
+    /// Follows all chains of modifiers, once [`super::cycles`] has refused those without end.
+    /// Many declarations may share a long one.
+    pub(crate) fn follow_modifiers(&mut self) {
+        // Void is the end of no chain that starts at a type with a number.
+        let mut ends: Vec<Option<TypeId>> = vec![None; self.types.len()];
+        for (start, _) in self.types() {
+            let mut path = Vec::new();
+            let mut id = start;
+            let end = loop {
+                let known = index(id).and_then(|index| ends.get(index).copied().flatten());
+                match self.get(id).and_then(modified).filter(|_| known.is_none()) {
+                    Some(to) => {
+                        path.push(id);
+                        id = to;
+                    }
+                    None => break known.unwrap_or(id),
+                }
+            };
+            path.push(start);
+            for id in path {
+                if let Some(slot) = index(id).and_then(|index| ends.get_mut(index)) {
+                    *slot = Some(end);
+                }
+            }
+        }
+        self.ends = ends.into_iter().flatten().collect();
     }
 
     /// Adds a type, and gives its id.
@@ -54,7 +87,7 @@ impl View {
 
     /// The type with that id; `None` for void.
     pub(crate) fn get(&self, id: TypeId) -> Option<&Type> {
-        self.types.get(usize::try_from(id.0).ok()?.checked_sub(1)?)
+        self.types.get(index(id)?)
     }
 
     /// All types with their ids.
@@ -68,20 +101,27 @@ impl View {
     }
 
     /// Skips modifiers, type tags and typedefs: the id and type at the end of the chain.
-    /// [`super::cycles`] has refused chains without end.
-    pub(crate) fn skip_modifiers(&self, mut id: TypeId) -> (TypeId, Option<&Type>) {
-        loop {
-            match self.get(id) {
-                Some(
-                    Type::Typedef { to, .. }
-                    | Type::Const { to }
-                    | Type::Volatile { to }
-                    | Type::Restrict { to }
-                    | Type::TypeTag { to, .. },
-                ) => id = *to,
-                ty => return (id, ty),
-            }
-        }
+    pub(crate) fn skip_modifiers(&self, id: TypeId) -> (TypeId, Option<&Type>) {
+        let end = index(id).and_then(|index| self.ends.get(index));
+        let id = end.copied().unwrap_or(id);
+        (id, self.get(id))
+    }
+}
+
+/// The place of a type in a list; `None` for void.
+fn index(id: TypeId) -> Option<usize> {
+    usize::try_from(id.0).ok()?.checked_sub(1)
+}
+
+/// What a modifier or typedef stands before; `None` for all other types.
+fn modified(ty: &Type) -> Option<TypeId> {
+    match ty {
+        Type::Typedef { to, .. }
+        | Type::Const { to }
+        | Type::Volatile { to }
+        | Type::Restrict { to }
+        | Type::TypeTag { to, .. } => Some(*to),
+        _ => None,
     }
 }
 

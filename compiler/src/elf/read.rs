@@ -14,6 +14,8 @@ use crate::bytes::{name_at, text};
 use crate::codes;
 use crate::problems::Problems;
 
+/// How LLVM bitcode begins.
+const BITCODE: &[u8] = b"BC\xc0\xde";
 /// Size of `struct bpf_insn`.
 const INSTRUCTION: u64 = 8;
 /// Size of `Elf64_Sym` and of `Elf64_Rela`.
@@ -49,8 +51,14 @@ struct Headers<'a> {
 /// The checks of `bpf_object__elf_init`, in its order.
 fn headers(bytes: &[u8]) -> Result<Headers<'_>, Box<Diagnostic>> {
     if bytes.get(..4) != Some(&elf::ELFMAG[..]) {
-        let diagnostic = Diagnostic::error(codes::NOT_ELF, "not an ELF file");
-        let help = "name an object that was compiled with `clang -g -target bpf -c`";
+        let (what, help) = match bytes.get(..4) {
+            Some(BITCODE) => ("not an ELF file but LLVM bitcode", "compile without -flto"),
+            _ => (
+                "not an ELF file",
+                "name an object that was compiled with `clang -g -target bpf -c`",
+            ),
+        };
+        let diagnostic = Diagnostic::error(codes::NOT_ELF, what);
         return Err(Box::new(diagnostic.help(help)));
     }
     if bytes
@@ -82,7 +90,10 @@ fn headers(bytes: &[u8]) -> Result<Headers<'_>, Box<Diagnostic>> {
     let names = usize::try_from(names)
         .ok()
         .and_then(|index| sections.get(index));
-    let names = names.filter(|section| section.sh_type(endian) == elf::SHT_STRTAB);
+    let names = names.filter(|section| {
+        section.sh_type(endian) == elf::SHT_STRTAB
+            && !section.sh_flags(endian).contains(elf::SHF_COMPRESSED)
+    });
     let names = names.and_then(|section| section.data(endian, bytes).ok());
     match names {
         Some(names) if !names.is_empty() => Ok(Headers {
@@ -109,6 +120,7 @@ fn collect<'a>(headers: &Headers<'a>, problems: &mut Problems) -> Result<Elf<'a>
         symbols: Vec::new(),
         programs: Vec::new(),
         maps: None,
+        text: None,
         btf: None,
         btf_ext: None,
     };
@@ -116,6 +128,7 @@ fn collect<'a>(headers: &Headers<'a>, problems: &mut Problems) -> Result<Elf<'a>
         let section = read_section(headers, index, header, problems);
         match section.role {
             Role::Maps => this.maps = Some(index),
+            Role::Program if section.name == b".text" => this.text = Some(index),
             Role::Other if section.name == b".BTF" => this.btf = Some(section.data),
             Role::Other if section.name == b".BTF.ext" => this.btf_ext = Some(section.data),
             _ => {}
@@ -258,7 +271,8 @@ fn read_symbols<'a>(
     }
     let strings = usize::try_from(table.link).ok().filter(|link| *link != 0);
     let strings = strings.and_then(|link| sections.get(link));
-    let Some(strings) = strings.filter(|strings| strings.kind == elf::SHT_STRTAB) else {
+    let strings = strings.filter(|it| it.kind == elf::SHT_STRTAB && !it.compressed);
+    let Some(strings) = strings else {
         return error(codes::BAD_SECTION, "the symbols' names cannot be found");
     };
     if table.entry_size != SYMBOL {
@@ -319,8 +333,7 @@ fn find_programs<'a>(elf: &Elf<'a>, problems: &mut Problems) -> Vec<Program<'a>>
             problems.add(Diagnostic::error(codes::BAD_PROGRAM, message));
             continue;
         }
-        let entry_point = section.name != b".text";
-        if entry_point && symbol.bind == elf::STB_LOCAL {
+        if section.name != b".text" && symbol.bind == elf::STB_LOCAL {
             let message = format!("program {} in section {place} is static", text(name));
             let diagnostic = Diagnostic::error(codes::STATIC_PROGRAM, message);
             problems.add(diagnostic.help("make the function global or remove its SEC()"));
@@ -332,7 +345,7 @@ fn find_programs<'a>(elf: &Elf<'a>, problems: &mut Problems) -> Vec<Program<'a>>
             section: index,
             offset,
             size,
-            entry_point,
+            entry_point: elf.text != Some(index),
         });
     }
     programs.sort_by_key(|program| (program.section, program.offset));

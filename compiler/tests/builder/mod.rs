@@ -1,11 +1,16 @@
 //! Builds small BPF objects, good and bad, without a compiler.
 #![allow(dead_code, unreachable_pub)] // Every test uses a part of it.
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use bpfplan_plan::types::{Composite, IntEncoding, Linkage, Member, SecVar, Type, TypeId};
 use bpfplan_plan::{Endianness, btf, uapi};
+use object::read::elf::ElfFile64;
 use object::write::{Object, Relocation, SectionId, Symbol, SymbolFlags, SymbolId, SymbolSection};
 use object::{
-    Architecture, BinaryFormat, RelocationFlags, SectionKind, SymbolKind, SymbolScope, elf,
+    Architecture, BinaryFormat, Object as _, ObjectSection as _, RelocationFlags, SectionKind,
+    SymbolKind, SymbolScope, elf,
 };
 
 /// What `.maps` declares.
@@ -16,6 +21,11 @@ pub struct Maps {
     pub symbols: Vec<(String, u32, u32)>,
     /// Offset and name of the target of each relocation.
     pub relocations: Vec<(u64, String)>,
+    /// Name and section of each function; a target that is neither map nor function becomes an
+    /// XDP program.
+    pub functions: Vec<(String, String)>,
+    /// Size of the DATASEC; compilers leave it 0.
+    pub section_size: u32,
     pub endianness: Endianness,
     int: TypeId,
 }
@@ -34,6 +44,8 @@ impl Maps {
             vars: Vec::new(),
             symbols: Vec::new(),
             relocations: Vec::new(),
+            functions: Vec::new(),
+            section_size: 0,
             endianness: Endianness::Little,
             int: TypeId(1),
         }
@@ -151,7 +163,7 @@ impl Maps {
         let name = ".maps".to_owned();
         types.push(Type::Datasec {
             name,
-            size: 0,
+            size: self.section_size,
             vars: self.vars.clone(),
         });
         btf::encode(&types, self.endianness).unwrap()
@@ -187,11 +199,21 @@ impl Maps {
             .iter()
             .map(|(name, offset, size)| add_symbol(&mut file, maps, name, *offset, *size))
             .collect();
+        let mut names: Vec<(&str, SymbolId)> = self
+            .symbols
+            .iter()
+            .map(|(name, ..)| name.as_str())
+            .zip(ids)
+            .collect();
+        let mut sections = HashMap::new();
+        for (name, section) in &self.functions {
+            names.push((name, add_function(&mut file, &mut sections, name, section)));
+        }
         for (offset, target) in &self.relocations {
-            let index = self.symbols.iter().position(|(name, ..)| name == target);
-            let symbol = match index {
-                Some(index) => ids[index],
-                None => add_function(&mut file, target),
+            let known = names.iter().find(|(name, _)| name == target);
+            let symbol = match known {
+                Some((_, symbol)) => *symbol,
+                None => add_function(&mut file, &mut sections, target, "xdp"),
             };
             let flags = RelocationFlags::Elf {
                 r_type: elf::RelocationType(2),
@@ -230,9 +252,16 @@ fn add_symbol(
     })
 }
 
-/// A program of one instruction, `exit`.
-fn add_function(file: &mut Object<'_>, name: &str) -> SymbolId {
-    let section = file.add_section(Vec::new(), b"xdp".to_vec(), SectionKind::Text);
+/// A function of one instruction, `exit`.
+fn add_function(
+    file: &mut Object<'_>,
+    sections: &mut HashMap<String, SectionId>,
+    name: &str,
+    section: &str,
+) -> SymbolId {
+    let section = *sections.entry(section.to_owned()).or_insert_with(|| {
+        file.add_section(Vec::new(), section.as_bytes().to_vec(), SectionKind::Text)
+    });
     let offset = file.append_section_data(section, &[0x95, 0, 0, 0, 0, 0, 0, 0], 8);
     file.add_symbol(Symbol {
         name: name.as_bytes().to_vec(),
@@ -244,4 +273,13 @@ fn add_function(file: &mut Object<'_>, name: &str) -> SymbolId {
         section: SymbolSection::Section(section),
         flags: SymbolFlags::None,
     })
+}
+
+/// Where the section of that name lies in a whole object file; `None` if it has none.
+pub fn section(object: &[u8], name: &str) -> Option<Range<usize>> {
+    let file: ElfFile64<'_> = ElfFile64::parse(object).unwrap();
+    let section = file.section_by_name(name)?;
+    let (offset, size) = section.file_range()?;
+    let place = offset..offset + size;
+    Some(usize::try_from(place.start).unwrap()..usize::try_from(place.end).unwrap())
 }

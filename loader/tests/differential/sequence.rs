@@ -22,9 +22,8 @@ pub(crate) fn creates(calls: &[Call]) -> Vec<CreateAttr> {
         })
         .filter(|(attr, _)| !PROBES.contains(&attr.name.as_str()))
         .collect();
-    let repeated_without_btf = |index: usize| {
+    let repeated_without_btf = |index: usize, attr: &CreateAttr, errno: Option<i32>| {
         attrs.get(index + 1).is_some_and(|(next, _)| {
-            let (attr, errno) = attrs[index];
             let bare = CreateAttr {
                 has_key_type: false,
                 has_value_type: false,
@@ -33,9 +32,11 @@ pub(crate) fn creates(calls: &[Call]) -> Vec<CreateAttr> {
             errno.is_some() && bare == **next
         })
     };
-    (0..attrs.len())
-        .filter(|index| !repeated_without_btf(*index))
-        .map(|index| attrs[index].0.clone())
+    attrs
+        .iter()
+        .enumerate()
+        .filter(|(index, (attr, errno))| !repeated_without_btf(*index, attr, *errno))
+        .map(|(_, (attr, _))| (*attr).clone())
         .collect()
 }
 
@@ -73,14 +74,20 @@ pub(crate) fn btf_was_refused(calls: &[Call]) -> bool {
     })
 }
 
-pub(crate) fn compare(ours: &[Call], theirs: &[Call]) -> Result<(), Failed> {
+/// Compares the calls of two loads; the maps in `withheld` have no BTF in ours.
+pub(crate) fn compare(ours: &[Call], theirs: &[Call], withheld: &[&str]) -> Result<(), Failed> {
     if btf_was_refused(ours) && !btf_was_refused(theirs) {
         return Err("the kernel refuses our BTF and takes libbpf's".into());
     }
-    let (mut our_creates, their_creates) = (creates(ours), creates(theirs));
+    let (mut our_creates, mut their_creates) = (creates(ours), creates(theirs));
     if btf_was_refused(theirs) {
         // Permitted difference: the small BTF lacks the type that the kernel refused.
         for attr in &mut our_creates {
+            (attr.has_key_type, attr.has_value_type) = (false, false);
+        }
+    }
+    for attr in &mut their_creates {
+        if withheld.contains(&attr.name.as_str()) {
             (attr.has_key_type, attr.has_value_type) = (false, false);
         }
     }

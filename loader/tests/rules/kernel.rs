@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::uapi;
 use bpfplan_plan::{Map, MaxEntries};
 
@@ -97,9 +96,4 @@ pub fn update(outer: &OwnedFd, key: u32, inner: &OwnedFd) -> Result<(), i32> {
         .u64(8, (&raw const key) as u64)
         .u64(16, (&raw const value) as u64);
     attr.call(uapi::BPF_MAP_UPDATE_ELEM, 32).map(|_| ())
-}
-
-pub fn version() -> KernelVersion {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel release");
-    KernelVersion::from_release(&release).expect("a kernel version")
 }

@@ -17,20 +17,20 @@ mod memory;
 mod outer;
 #[path = "../support/privilege.rs"]
 mod privilege;
+#[path = "../support/random.rs"]
 mod random;
+#[path = "../support/release.rs"]
+mod release;
 mod shapes;
 mod types;
 
-use bpfplan_plan::rules::KernelVersion;
 use libtest_mimic::Trial;
-
-/// The kernel that the table was measured on. Older ones lack checks; newer ones should agree.
-const MEASURED: KernelVersion = KernelVersion::new(6, 18);
+use release::MEASURED;
 
 fn main() {
     // Should the kernel run out of memory after all, these tests are to go first.
     std::fs::write("/proc/self/oom_score_adj", "1000").ok();
-    let kernel = kernel::version();
+    let kernel = release::running();
     let trials = vec![
         Trial::test("attributes", move || attributes::agree(kernel)),
         Trial::test("btf", move || shapes::agree(kernel)),
@@ -38,6 +38,7 @@ fn main() {
         Trial::test("slots", outer::slots_agree),
         Trial::test("memory", memory::agrees),
     ];
+    // Older ones lack checks; newer ones should agree.
     if kernel < MEASURED {
         eprintln!("skipped: this is Linux {kernel}, the rules were measured on {MEASURED}");
         let trials = trials

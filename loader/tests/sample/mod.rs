@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bpfplan_plan::types::{Composite, IntEncoding, Member};
 use bpfplan_plan::{
-    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Slot, SlotTarget, Source,
-    Template, Type, TypeId, btf, format, uapi,
+    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Slot,
+    SlotTarget, Source, Template, Type, TypeId, btf, format, uapi,
 };
 
 /// `unsigned int`.
@@ -108,9 +108,17 @@ pub(crate) fn global_data() -> Plan {
     let (writable, constant) = (vec![1, 2, 3], vec![4; 12]);
     let read_only = uapi::BPF_F_MMAPABLE | uapi::BPF_F_RDONLY_PROG;
     let mut plan = plan(vec![
-        array("sample.data", uapi::BPF_F_MMAPABLE, Data::new(&writable, 12, false)),
+        array(
+            "sample.data",
+            uapi::BPF_F_MMAPABLE,
+            Data::new(&writable, 12, false),
+        ),
         array("sample.rodata", read_only, Data::new(&constant, 12, true)),
-        array("sample.bss", uapi::BPF_F_MMAPABLE, Data::new(&[], 12, false)),
+        array(
+            "sample.bss",
+            uapi::BPF_F_MMAPABLE,
+            Data::new(&[], 12, false),
+        ),
     ]);
     plan.contents = vec![
         Contents {

@@ -6,6 +6,7 @@ use std::ptr::{null, null_mut};
 
 use bpfplan_plan::{Map as PlannedMap, MaxEntries, Pinning, Template};
 use libbpf_sys as sys;
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 /// An object that libbpf has opened. Maps live as long as this does.
 pub struct Object(*mut sys::bpf_object);
@@ -204,6 +205,24 @@ fn declared(map: *mut sys::bpf_map) -> Declared {
             inner: (!inner.is_null()).then(|| Box::new(declared(inner))),
         }
     }
+}
+
+/// The same object, of this machine's byte order, whose externs may be missing.
+pub fn with_optional_externs(mut bytes: Vec<u8>) -> Vec<u8> {
+    const SYMBOL: usize = 24;
+    const INFO: usize = 4;
+    let file = object::File::parse(bytes.as_slice()).expect("an ELF file");
+    let table = file.section_by_name(".symtab").expect("a symbol table");
+    let (start, _) = table.file_range().expect("a table in the file");
+    let externs: Vec<usize> = file
+        .symbols()
+        .filter(|symbol| symbol.is_undefined() && symbol.name().is_ok_and(|n| !n.is_empty()))
+        .map(|symbol| start as usize + symbol.index().0 * SYMBOL + INFO)
+        .collect();
+    for info in externs {
+        bytes[info] = object::elf::STB_WEAK.0 << 4 | bytes[info] & 0xf;
+    }
+    bytes
 }
 
 /// What libbpf should say of a planned map.

@@ -20,3 +20,4 @@ pub mod fixtures;
 pub mod kernel_view;
 pub mod libbpf;
 pub mod privilege;
+pub mod release;

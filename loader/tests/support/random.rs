@@ -16,7 +16,7 @@ impl Random {
     }
 
     pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
+        usize::try_from(self.next() % limit as u64).unwrap()
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {

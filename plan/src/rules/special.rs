@@ -163,6 +163,7 @@ pub(crate) fn record(types: &[Type], value: TypeId) -> Record {
         types,
         fields: Vec::new(),
         without: HashSet::new(),
+        odd: false,
     };
     let found = match resolve(types, value) {
         Some((id, Type::Struct(composite))) => search.members(id, composite, 0, 0),
@@ -185,6 +186,8 @@ struct Search<'a> {
     fields: Vec<Field>,
     /// Structs without special fields, so that each is searched once.
     without: HashSet<TypeId>,
+    /// Whether a member begins within a byte.
+    odd: bool,
 }
 
 impl Search<'_> {
@@ -203,6 +206,7 @@ impl Search<'_> {
         }
         let before = self.fields.len();
         for member in &composite.members {
+            self.odd |= !member.bit_offset.is_multiple_of(8);
             self.field(
                 member.ty,
                 offset + u64::from(member.bit_offset / 8),
@@ -342,6 +346,9 @@ impl Search<'_> {
     /// What must be right about all fields together.
     fn check(&self) -> Result<(), &'static str> {
         let has = |kind| self.fields.iter().any(|field| field.kind == kind);
+        if self.odd && !self.fields.is_empty() {
+            return Err("a value with special fields has no bitfield that begins within a byte");
+        }
         let locks = [Kind::SpinLock, Kind::ResSpinLock].map(has);
         if locks == [true, true] {
             return Err("a value has a bpf_spin_lock or a bpf_res_spin_lock, not both");

@@ -4,7 +4,8 @@
 //! go without BTF for the others to keep theirs.
 
 use super::layout::{describe, get, resolve, size_of};
-use crate::types::{Composite, Enum, Linkage, SecVar, Type, TypeId};
+use super::metas;
+use crate::types::{Composite, Enum, Linkage, Member, SecVar, Type, TypeId};
 
 /// `KSYM_NAME_LEN`: names are shorter.
 const NAME_LIMIT: usize = 512;
@@ -14,9 +15,19 @@ const NAME_LIMIT: usize = 512;
 #[must_use]
 pub fn type_refusal(types: &[Type], id: TypeId) -> Option<String> {
     match get(types, id)? {
-        Type::Struct(composite) | Type::Union(composite) => members(types, id, composite),
+        Type::Struct(composite) => members(types, id, composite).or_else(|| {
+            let reason = metas::refusal(types, id, composite)?;
+            Some(format!("{}: {reason}", describe(types, id)))
+        }),
+        Type::Union(composite) => members(types, id, composite),
         Type::Enum(list) | Type::Enum64(list) => enumerators(types, id, list),
-        Type::Fwd { name, .. } | Type::Typedef { name, .. } => bad_name(name, "a type's name"),
+        Type::Fwd { name, .. } => bad_name(name, "a type's name"),
+        Type::Typedef { name, to } => {
+            bad_name(name, "a type's name").or_else(|| tag_behind(types, *to))
+        }
+        Type::Volatile { to } | Type::Const { to } | Type::Restrict { to } => {
+            tag_behind(types, *to)
+        }
         Type::Var { name, linkage, .. } => bad_name(name, "a variable's name").or_else(|| {
             (*linkage == Linkage::Extern).then(|| format!("the variable {name} is extern"))
         }),
@@ -56,13 +67,34 @@ pub fn type_refusal(types: &[Type], id: TypeId) -> Option<String> {
             let sized = *returns == TypeId::VOID || size_of(types, *returns).is_some();
             (!sized).then(|| format!("a function returns {}", describe(types, *returns)))
         }
-        Type::DeclTag { value, .. } | Type::TypeTag { value, .. } => {
-            value.is_empty().then(|| "a tag is empty".to_owned())
-        }
-        Type::Ptr { .. } | Type::Volatile { .. } | Type::Const { .. } | Type::Restrict { .. } => {
-            None
-        }
+        Type::TypeTag { value, .. } => value.is_empty().then(|| "a tag is empty".to_owned()),
+        Type::DeclTag {
+            value,
+            to,
+            component,
+            ..
+        } => decl_tag(types, value, *to, *component),
+        Type::Ptr { .. } => None,
     }
+}
+
+/// `btf_check_type_tags`: tags stand before typedefs and qualifiers.
+fn tag_behind(types: &[Type], to: TypeId) -> Option<String> {
+    let tag = matches!(get(types, to), Some(Type::TypeTag { .. }));
+    tag.then(|| "a type tag stands behind a typedef or qualifier".to_owned())
+}
+
+/// `btf_decl_tag_resolve`.
+fn decl_tag(types: &[Type], value: &str, to: TypeId, component: Option<u32>) -> Option<String> {
+    if value.is_empty() {
+        return Some("a tag is empty".to_owned());
+    }
+    let parts = match get(types, to) {
+        Some(Type::Struct(composite) | Type::Union(composite)) => composite.members.len(),
+        _ => 0,
+    };
+    let beyond = component.is_some_and(|it| usize::try_from(it).is_ok_and(|it| it >= parts));
+    beyond.then(|| format!("{} has a tag on a part that it lacks", describe(types, to)))
 }
 
 /// `__btf_name_valid`: letters, digits, `_` and `.`, no digit first.
@@ -87,6 +119,10 @@ fn members(types: &[Type], id: TypeId, composite: &Composite) -> Option<String> 
         return Some(reason);
     }
     let bits = u64::from(composite.size).saturating_mul(8);
+    let bitfields = composite
+        .members
+        .iter()
+        .any(|member| member.bitfield_size.is_some());
     let mut last = 0;
     for member in &composite.members {
         let name = member.name.as_deref().unwrap_or_default();
@@ -109,6 +145,9 @@ fn members(types: &[Type], id: TypeId, composite: &Composite) -> Option<String> 
         };
         if disordered || u64::from(offset).saturating_add(width) > bits {
             return Some(format!("member '{name}' of {} lies outside of it", owner()));
+        }
+        if let Some(what) = misplaced(types, member, bitfields) {
+            return Some(format!("member '{name}' of {} {what}", owner()));
         }
         last = offset;
     }
@@ -143,6 +182,26 @@ fn section(types: &[Type], name: &str, size: u32, vars: &[SecVar]) -> Option<Str
     None
 }
 
+/// What is wrong with the bits of a member; only integers and enums have any. An integer may
+/// begin within a byte as a bitfield, or in the old way, where nothing says which members are.
+fn misplaced(types: &[Type], member: &Member, bitfields: bool) -> Option<&'static str> {
+    let ty = resolve(types, member.ty).map(|(_, ty)| ty);
+    let most = match ty {
+        Some(Type::Int { bits, .. }) => u32::from(*bits),
+        Some(Type::Enum(list) | Type::Enum64(list)) => list.size.saturating_mul(8),
+        _ => 0,
+    };
+    match member.bitfield_size {
+        Some(width) if u32::from(width) > most => Some("has more bits than its type"),
+        None if !member.bit_offset.is_multiple_of(8)
+            && (bitfields || !matches!(ty, Some(Type::Int { .. }))) =>
+        {
+            Some("does not begin at a byte")
+        }
+        _ => None,
+    }
+}
+
 fn enumerators(types: &[Type], id: TypeId, list: &Enum) -> Option<String> {
     if !matches!(list.size, 1 | 2 | 4 | 8) {
         return Some(format!("{} has {} bytes", describe(types, id), list.size));
@@ -168,22 +227,36 @@ fn array(types: &[Type], element: TypeId, index: TypeId, length: u32) -> Option<
     if size.checked_mul(length).is_none() {
         return Some("an array is larger than 4 GiB".to_owned());
     }
-    match resolve(types, index) {
-        Some((
-            _,
-            Type::Int {
-                size: 1 | 2 | 4 | 8 | 16,
-                ..
-            },
-        )) => None,
+    let regular = |id: TypeId| resolve(types, id).map(|(_, ty)| is_regular(ty));
+    if regular(element) == Some(Some(false)) {
+        let name = describe(types, element);
+        return Some(format!("an array's elements, {name}, leave bits unused"));
+    }
+    match regular(index) {
+        Some(Some(true)) => None,
         _ => Some(format!("an array's index is {}", describe(types, index))),
     }
+}
+
+/// Whether an integer uses all its bits; `None` for what is no integer.
+fn is_regular(ty: &Type) -> Option<bool> {
+    let Type::Int {
+        size,
+        bits,
+        bit_offset,
+        ..
+    } = ty
+    else {
+        return None;
+    };
+    let known = matches!(size, 1 | 2 | 4 | 8 | 16);
+    Some(known && *bit_offset == 0 && u32::from(*bits) == size * 8)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{Enumerator, IntEncoding, Member, Param};
+    use crate::types::{Enumerator, IntEncoding, Param};
 
     fn int() -> Type {
         Type::Int {
@@ -277,6 +350,47 @@ mod tests {
         assert!(refusal(proto(1, Some("a b"))).is_some());
         assert_eq!(refusal(proto(1, Some("a"))), None);
         assert_eq!(refusal(proto(0, None)), None);
+    }
+
+    #[test]
+    fn only_integers_have_odd_bits() {
+        let pair = |ty, bit_offset, bitfield_size| {
+            let member = Member {
+                name: Some("x".to_owned()),
+                ty: TypeId(ty),
+                bit_offset,
+                bitfield_size,
+            };
+            let types = [int(), Type::Ptr { to: TypeId::VOID }];
+            let composite = Composite {
+                name: None,
+                size: 16,
+                members: vec![member],
+            };
+            members(&types, TypeId(3), &composite)
+        };
+        assert_eq!(pair(1, 3, None), None);
+        assert_eq!(pair(1, 3, Some(32)), None);
+        assert!(pair(1, 3, Some(33)).is_some());
+        assert_eq!(pair(2, 8, None), None);
+        assert!(pair(2, 3, None).is_some());
+        assert!(pair(2, 0, Some(8)).is_some());
+    }
+
+    #[test]
+    fn arrays_use_whole_integers() {
+        let narrow = Type::Int {
+            name: "narrow".to_owned(),
+            size: 4,
+            bits: 31,
+            bit_offset: 0,
+            encoding: IntEncoding::Unsigned,
+        };
+        let types = [int(), narrow];
+        let refusal = |element, index| array(&types, TypeId(element), TypeId(index), 1);
+        assert_eq!(refusal(1, 1), None);
+        assert!(refusal(1, 2).is_some());
+        assert!(refusal(2, 1).is_some());
     }
 
     #[test]

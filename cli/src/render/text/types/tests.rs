@@ -39,6 +39,7 @@ fn plan(types: Vec<Type>) -> Plan {
         types,
         kernel_types: 0,
         btf: Vec::new(),
+        contents: Vec::new(),
     }
 }
 

@@ -1,0 +1,134 @@
+//! Where the answers of bpfplan and libbpf may differ, each with its reason.
+
+use bpfplan_compiler::codes;
+use bpfplan_plan::{Code, Plan, codes as rules};
+use object::read::elf::{ElfFile64, ElfSymbol64};
+use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind};
+
+/// An error of ours for what libbpf opens.
+pub(crate) struct Error {
+    pub(crate) code: Code,
+    /// What must hold of the object.
+    pub(crate) holds: fn(&[u8]) -> bool,
+    pub(crate) reason: &'static str,
+}
+
+pub(crate) const WE_REFUSE: &[Error] = &[
+    Error {
+        code: codes::TRUNCATED,
+        holds: wrong_header_sizes,
+        reason: "libelf does not look at e_ehsize and e_shentsize",
+    },
+    Error {
+        code: codes::TYPE_CYCLE,
+        holds: any,
+        reason: "libbpf does not walk all types, the kernel refuses the BTF later",
+    },
+    Error {
+        code: codes::NOT_A_TYPE,
+        holds: any,
+        reason: "libbpf does not walk all types, the kernel refuses the BTF later",
+    },
+    Error {
+        code: codes::BAD_NAME,
+        holds: any,
+        reason: "the kernel refuses the name later",
+    },
+    Error {
+        code: codes::DUPLICATE_NAME,
+        holds: any,
+        reason: "slots and pins go by name; libbpf takes the first map of a name for both",
+    },
+    Error {
+        code: codes::OUTSIDE_SECTION,
+        holds: wide_symbol,
+        reason: "libbpf cuts the value of a symbol to 32 bits",
+    },
+    Error {
+        code: codes::NO_OWNER,
+        holds: wide_symbol,
+        reason: "libbpf cuts the value of a symbol to 32 bits",
+    },
+    Error {
+        code: codes::NOT_A_PROGRAM,
+        holds: nameless_function,
+        reason: "libbpf takes a program without a name, slots go by name",
+    },
+    Error {
+        code: rules::SLOT_BEYOND_END,
+        holds: any,
+        reason: "the kernel refuses the slot later",
+    },
+    Error {
+        code: rules::SLOT_TARGET_IS_OUTER,
+        holds: any,
+        reason: "the kernel refuses the slot later",
+    },
+    Error {
+        code: rules::SLOT_DOES_NOT_FIT,
+        holds: any,
+        reason: "the kernel refuses the slot later",
+    },
+];
+
+/// What libbpf refuses and we do not.
+pub(crate) struct Refusal {
+    /// Start of the format of its last warning.
+    pub(crate) warning: &'static str,
+    /// What must hold of the plan.
+    pub(crate) holds: fn(&Plan) -> bool,
+    pub(crate) reason: &'static str,
+}
+
+pub(crate) const LIBBPF_REFUSES: &[Refusal] = &[
+    Refusal {
+        warning: "elf: legacy map definitions in 'maps' section",
+        holds: |plan| lists(plan, "maps"),
+        reason: "legacy maps are listed as not planned, load refuses",
+    },
+    Refusal {
+        warning: "struct_ops ",
+        holds: |plan| lists(plan, ".struct_ops") || lists(plan, ".struct_ops.link"),
+        reason: "struct_ops maps are listed as not planned, load refuses",
+    },
+    Refusal {
+        warning: "failed to alloc map '%s' content buffer",
+        holds: |plan| !plan.not_planned.is_empty(),
+        reason: "global data is listed as not planned, load refuses",
+    },
+];
+
+/// Signals that end libbpf for objects that we open.
+pub(crate) const DIES: &[(i32, &str)] = &[];
+
+fn any(_: &[u8]) -> bool {
+    true
+}
+
+fn lists(plan: &Plan, section: &str) -> bool {
+    plan.not_planned.iter().any(|it| it.section == section)
+}
+
+fn wrong_header_sizes(object: &[u8]) -> bool {
+    let little = object[5] == 1;
+    let field = |at: usize| match little {
+        true => u16::from_le_bytes([object[at], object[at + 1]]),
+        false => u16::from_be_bytes([object[at], object[at + 1]]),
+    };
+    (field(52), field(58)) != (64, 64)
+}
+
+fn wide_symbol(object: &[u8]) -> bool {
+    any_symbol(object, |symbol| symbol.address() > u64::from(u32::MAX))
+}
+
+fn nameless_function(object: &[u8]) -> bool {
+    any_symbol(object, |symbol| {
+        symbol.kind() == SymbolKind::Text && symbol.name_bytes() == Ok(b"")
+    })
+}
+
+fn any_symbol(object: &[u8], holds: fn(&ElfSymbol64<'_, '_>) -> bool) -> bool {
+    let file = ElfFile64::<'_, Endianness>::parse(object);
+    file.is_ok_and(|file| file.symbols().any(|symbol| holds(&symbol)))
+}

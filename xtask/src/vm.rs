@@ -1,0 +1,79 @@
+//! `cargo xtask vm`: tests on older kernels, which Debian packages and QEMU runs.
+
+mod image;
+mod job;
+mod kernel;
+mod machine;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::repo;
+use job::Job;
+use machine::Verdict;
+
+/// A kernel that Debian packages for cloud machines.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// Debian 12: a batch for maps of maps waits for each slot
+    #[value(name = "6.1")]
+    V6_1,
+    /// Debian 13, and the backports of Debian 12
+    #[value(name = "6.12")]
+    V6_12,
+}
+
+impl Release {
+    fn name(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        }
+    }
+}
+
+/// Runs the named tests on the given kernels; without names, all kernels and the default tests.
+pub(crate) fn run(releases: &[Release], tests: &[String]) -> Result<()> {
+    for tool in ["qemu-system-x86_64", "busybox", "cpio", "ldd", "dpkg"] {
+        if Command::new(tool).arg("--help").output().is_err() {
+            bail!("{tool} is not installed: run `xtask/setup vm`");
+        }
+    }
+    let releases = if releases.is_empty() {
+        Release::value_variants()
+    } else {
+        releases
+    };
+    let jobs = job::build(tests)?;
+    let work = repo::root()?.join("target/vm");
+    std::fs::create_dir_all(&work).context("cannot make target/vm")?;
+    let image = image::build(&work, &jobs)?;
+    let mut summary = Vec::new();
+    for &release in releases {
+        let kernel = kernel::fetch(&work, release.name())?;
+        println!("== Linux {} ({})", release.name(), kernel.package);
+        let outcome = machine::run(&kernel.image, &image, &jobs)?;
+        for (job, verdict) in jobs.iter().zip(&outcome.verdicts) {
+            summary.push((release, job, verdict.clone()));
+        }
+        for complaint in outcome.complaints {
+            println!("the kernel complains: {complaint}");
+        }
+    }
+    report(&summary)
+}
+
+fn report(summary: &[(Release, &Job, Verdict)]) -> Result<()> {
+    println!();
+    let mut failed = 0_usize;
+    for (release, job, verdict) in summary {
+        println!("Linux {:<5} {:<14} {verdict}", release.name(), job.name);
+        failed += usize::from(!verdict.is_good());
+    }
+    if failed > 0 {
+        bail!("{failed} of {} jobs failed", summary.len());
+    }
+    Ok(())
+}

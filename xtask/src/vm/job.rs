@@ -1,0 +1,124 @@
+//! What runs in the machines: test binaries of the workspace and the smoke test of the command.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::repo;
+
+/// The loader's tests, and `smoke`.
+const DEFAULT: [&str; 8] = [
+    "lib",
+    "codes",
+    "recording",
+    "kernel",
+    "fault",
+    "programs",
+    "differential",
+    "smoke",
+];
+
+/// Seconds; emulation is slow, and Linux 6.1 waits for every slot.
+const LIMIT: u32 = 600;
+
+/// One thing to run.
+pub(super) struct Job {
+    /// As given on the command line, without the filter.
+    pub(super) name: String,
+    pub(super) program: Program,
+    filter: Option<String>,
+}
+
+pub(super) enum Program {
+    /// A test binary: where it is here.
+    Test(PathBuf),
+    /// `xtask/vm-smoke`, which runs the command.
+    Smoke,
+}
+
+impl Job {
+    /// The file name in the machine.
+    pub(super) fn file(&self) -> String {
+        self.name.replace('/', "-")
+    }
+
+    /// A line of `/vm/jobs`.
+    pub(super) fn line(&self) -> String {
+        let command = match &self.program {
+            Program::Test(_) => format!("/vm/{} --color never", self.file()),
+            Program::Smoke => "/vm/smoke".to_owned(),
+        };
+        let filter = self.filter.as_deref().unwrap_or_default();
+        format!("{} {LIMIT} {command} {filter}\n", self.name)
+            .trim_end()
+            .to_owned()
+            + "\n"
+    }
+}
+
+/// Builds what the names stand for: `TEST` of the loader, `lib` for its unit tests, `cli/TEST` of
+/// the command, `smoke`; each may end in `:FILTER`.
+pub(super) fn build(names: &[String]) -> Result<Vec<Job>> {
+    let default: Vec<String> = DEFAULT.iter().map(ToString::to_string).collect();
+    let names = if names.is_empty() { &default } else { names };
+    let mut jobs = Vec::new();
+    for name in names {
+        let (name, filter) = match name.split_once(':') {
+            Some((name, filter)) => (name, Some(filter.to_owned())),
+            None => (name.as_str(), None),
+        };
+        if name.contains(char::is_whitespace) {
+            bail!("`{name}` is no name of a test");
+        }
+        let program = match (name, name.split_once('/')) {
+            ("smoke", _) => Program::Smoke,
+            ("lib", _) => Program::Test(test("bpfplan-loader", &["--lib"])?),
+            (_, Some(("cli", test_name))) => {
+                Program::Test(test("bpfplan", &["--test", test_name])?)
+            }
+            (_, Some(_)) => bail!("{name}: tests are TEST, cli/TEST, lib or smoke"),
+            (_, None) => Program::Test(test("bpfplan-loader", &["--test", name])?),
+        };
+        jobs.push(Job {
+            name: name.to_owned(),
+            program,
+            filter,
+        });
+    }
+    Ok(jobs)
+}
+
+/// The command itself.
+pub(super) fn command() -> Result<PathBuf> {
+    cargo(&["build", "--package", "bpfplan", "--bin", "bpfplan"])
+}
+
+fn test(package: &str, which: &[&str]) -> Result<PathBuf> {
+    let mut arguments = vec!["test", "--no-run", "--package", package];
+    arguments.extend(which);
+    cargo(&arguments)
+}
+
+/// Runs cargo and returns the last executable that it made.
+fn cargo(arguments: &[&str]) -> Result<PathBuf> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let what = arguments.join(" ");
+    let output = Command::new(program)
+        .args(arguments)
+        .args(["--quiet", "--message-format", "json-render-diagnostics"])
+        .current_dir(repo::root()?)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("cargo {what} failed");
+    }
+    let made = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
+        .next_back();
+    made.with_context(|| format!("cargo {what} made no executable"))
+}
