@@ -68,6 +68,7 @@ impl<'a> Reach<'a> {
             (Form::Field, BTF_KIND_PTR) => Form::Full,
             (Form::Field, BTF_KIND_ARRAY) => Form::Element,
             (Form::Element, BTF_KIND_PTR) => Form::Definition,
+            (Form::Global, BTF_KIND_VAR) => Form::Full,
             (Form::Full, BTF_KIND_PTR) => Form::Cut,
             // A tag of a variable, which is there because of it.
             (Form::Full, BTF_KIND_DECL_TAG) if self.is_variable(id) => Form::Global,

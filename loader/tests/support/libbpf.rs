@@ -8,6 +8,9 @@ use bpfplan_plan::{Map as PlannedMap, MaxEntries, Pinning, Template};
 use libbpf_sys as sys;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
+/// Name of objects that are no files: maps of global data are called after it.
+const NAME: &CStr = c"random";
+
 /// An object that libbpf has opened. Maps live as long as this does.
 pub struct Object(*mut sys::bpf_object);
 
@@ -46,14 +49,20 @@ impl Object {
         Ok(Self(object))
     }
 
-    /// Opens the bytes of an object. libbpf's log goes where it went before.
+    /// Opens the bytes of an object as those of a file `random.bpf.o`. libbpf's log goes where it went before.
     ///
     /// # Errors
     /// The errno, positive.
     pub fn open_bytes(bytes: &[u8]) -> Result<Self, i32> {
-        // SAFETY: libbpf copies what it keeps of the bytes; no options are passed.
-        let object =
-            unsafe { sys::bpf_object__open_mem(bytes.as_ptr().cast(), bytes.len() as _, null()) };
+        let options = sys::bpf_object_open_opts {
+            sz: size_of::<sys::bpf_object_open_opts>() as _,
+            object_name: NAME.as_ptr(),
+            ..Default::default()
+        };
+        // SAFETY: libbpf copies what it keeps of the bytes and of the options.
+        let object = unsafe {
+            sys::bpf_object__open_mem(bytes.as_ptr().cast(), bytes.len() as _, &raw const options)
+        };
         if object.is_null() {
             return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
         }
