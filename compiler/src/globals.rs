@@ -223,7 +223,25 @@ pub(crate) fn check_names(maps: &[Map], problems: &mut Problems) {
 
 #[cfg(test)]
 mod tests {
-    use super::internal_map_name;
+    use super::*;
+
+    #[test]
+    fn names_are_shared_by_no_two_maps() {
+        let global = |name: &str| Global {
+            name: name.to_owned(),
+            section: b".bss",
+            size: 8,
+            bytes: &[],
+            read_only: false,
+            datasec: None,
+        };
+        let maps = |names: [&str; 2]| names.map(|name| global(name).map(None, None));
+        let mut problems = Problems::default();
+        check_names(&maps([".bss.a", ".bss.b"]), &mut problems);
+        assert!(!problems.failed());
+        check_names(&maps([".bss.a", ".bss.a"]), &mut problems);
+        assert!(problems.failed());
+    }
 
     #[test]
     fn names_are_libbpfs() {

@@ -503,6 +503,33 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A section without contents in the file can claim any size.
+#[test]
+fn global_data_has_a_limit() {
+    let object = fixture("data_strings.bpf.o");
+    let headers = usize::try_from(u64::from_le_bytes(object[40..48].try_into().unwrap())).unwrap();
+    let bss = (headers..object.len())
+        .step_by(64)
+        // SHT_NOBITS
+        .find(|at| object.get(at + 4..at + 8) == Some(&8_u32.to_le_bytes()[..]))
+        .expect("a section .bss");
+    let with_size = |size: u64| {
+        let mut object = object.clone();
+        object[bss + 32..bss + 40].copy_from_slice(&size.to_le_bytes());
+        object
+    };
+    let codes = |size| -> Vec<_> {
+        let found = errors(&with_size(size)).into_iter();
+        found.map(|it| it.code).collect()
+    };
+    assert_eq!(codes(u64::MAX), [codes::DATA_TOO_LARGE]);
+    assert_eq!(codes((1 << 40) + 8), [codes::DATA_TOO_LARGE]);
+    assert_eq!(codes((256 << 20) + 1), [codes::DATA_TOO_LARGE]);
+    let plan = checked(&with_size(4 << 20)).unwrap().plan;
+    assert_eq!(plan.maps[1].value_size, 4 << 20);
+    assert_eq!(plan.contents.len(), 1);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 

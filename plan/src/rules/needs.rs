@@ -36,8 +36,8 @@ pub(crate) fn all<I>(map: &Map<I>) -> Vec<Need> {
             field: "data",
             what: "global data".to_owned(),
         });
-        // Cleared for kernels without it, as in libbpf.
-        flags &= !uapi::BPF_F_MMAPABLE;
+        // The one is cleared for kernels without it, as in libbpf, the other came with global data.
+        flags &= !(uapi::BPF_F_MMAPABLE | uapi::BPF_F_RDONLY_PROG);
     }
     for flag in bits(flags) {
         if let Some(since) = flag_since(flag) {

@@ -32,6 +32,7 @@ struct Row {
 /// Renders [`Plan::steps`].
 pub(super) fn render(plan: &Plan, style: Style) -> String {
     let steps = plan.steps();
+    let contents = plan.contents_by_map();
     let mut rows = Vec::new();
     let mut rest = steps.as_slice();
     while let Some((step, tail)) = rest.split_first() {
@@ -48,7 +49,9 @@ pub(super) fn render(plan: &Plan, style: Style) -> String {
                 rest = rest.get(equal - 1..).unwrap_or_default();
                 rows.extend(creates(plan, step.map_index().unwrap_or_default(), equal));
             }
-            (Step::WriteContents { .. }, Some(map)) => rows.push(write(plan, map)),
+            (Step::WriteContents { .. }, Some(map)) => {
+                rows.push(write(map, !contents.contains_key(map.name.as_str())))
+            }
             (Step::Freeze { .. }, Some(map)) => rows.push(Row {
                 verb: "freeze",
                 names: plain(&map.name).into_owned(),
@@ -204,9 +207,8 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
     row
 }
 
-fn write(plan: &Plan, map: &Map) -> Row {
+fn write(map: &Map, zero: bool) -> Row {
     let size = map.data.as_ref().map_or(0, |data| data.size);
-    let zero = !plan.contents.iter().any(|it| it.map == map.name);
     let all_zero = if zero { ", all 0" } else { "" };
     Row {
         verb: "write",
