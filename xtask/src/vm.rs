@@ -20,7 +20,7 @@ pub(crate) enum Release {
     /// Debian 12: a batch for maps of maps waits for each slot
     #[value(name = "6.1")]
     V6_1,
-    /// Debian 13, and the backports of Debian 12
+    /// Debian 13, and the security updates of Debian 12
     #[value(name = "6.12")]
     V6_12,
 }
