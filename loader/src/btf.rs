@@ -19,7 +19,7 @@ type Kind = (&'static str, fn(&mut Features));
 
 /// The newest first: a kernel that does not know one does not know those before it either.
 const KINDS: &[Kind] = &[
-    ("`?` in a DATASEC's name (Linux 6.9)", |features| {
+    ("`?` or `-` in a DATASEC's name (Linux 6.9)", |features| {
         features.question_mark = false
     }),
     ("ENUM64 and signed enums (Linux 6.0)", |features| {

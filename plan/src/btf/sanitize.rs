@@ -16,7 +16,7 @@ pub struct Features {
     pub type_tag: bool,
     /// `ENUM64` and signed `ENUM` (Linux 6.0).
     pub enum64: bool,
-    /// A `?` at the start of a `DATASEC`'s name (Linux 6.9).
+    /// A `?` at the start of a `DATASEC`'s name, and `-` and others in it (Linux 6.9).
     pub question_mark: bool,
 }
 
@@ -63,7 +63,8 @@ pub fn sanitize(types: &[Type], features: &Features) -> Vec<Type> {
                         bitfield_size: None,
                     })
                     .collect();
-                let name = Some(name.replace(['.', '?'], "_"));
+                let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+                let name = Some(name);
                 Type::Struct(Composite {
                     name,
                     size: *size,
@@ -71,12 +72,10 @@ pub fn sanitize(types: &[Type], features: &Features) -> Vec<Type> {
                 })
             }
             Type::Datasec { name, size, vars } if !features.question_mark => {
-                let name = match name.strip_prefix('?') {
-                    Some(rest) => format!("_{rest}"),
-                    None => name.clone(),
-                };
+                let known = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
+                let name = name.chars();
                 Type::Datasec {
-                    name,
+                    name: name.map(|c| if known(&c) { c } else { '_' }).collect(),
                     size: *size,
                     vars: vars.clone(),
                 }
