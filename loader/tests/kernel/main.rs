@@ -18,6 +18,7 @@ mod release;
 #[path = "../sample/mod.rs"]
 mod sample;
 mod templates;
+mod ways;
 
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +34,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 26] = [
+    let tests: [(&str, Test); 29] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -109,6 +110,18 @@ fn main() {
         (
             "kernels_that_lack_kinds_of_btf",
             fallbacks::kernels_that_lack_kinds_of_btf,
+        ),
+        (
+            "the_trial_tells_kernels_apart",
+            ways::the_trial_tells_kernels_apart,
+        ),
+        (
+            "slots_are_filled_on_threads",
+            ways::slots_are_filled_on_threads,
+        ),
+        (
+            "the_first_bad_slot_is_blamed",
+            ways::the_first_bad_slot_is_blamed,
         ),
         (
             "outer_maps_are_filled_at_once",
