@@ -110,6 +110,8 @@ impl<'s, 'v> Search<'s, 'v> {
             address_size: header.address_size(),
         };
         let mut declarations = HashMap::new();
+        // Compilers define a variable once in a unit, so nothing new follows after the last one.
+        let mut defined: BTreeSet<&'v str> = BTreeSet::new();
         // Entries below this depth stand in a function, a type ...
         let mut inside = isize::MAX;
         let mut entries = header.entries(abbreviations);
@@ -141,39 +143,40 @@ impl<'s, 'v> Search<'s, 'v> {
                 constants::DW_TAG_namespace | constants::DW_TAG_module => {}
                 constants::DW_TAG_variable => {
                     inside = entry.depth();
-                    self.variable(entry, &unit, &mut declarations);
+                    defined.extend(self.variable(entry, &unit, &mut declarations));
+                    if defined.len() == self.wanted.len() {
+                        return;
+                    }
                 }
                 _ => inside = entry.depth(),
             }
         }
     }
 
+    /// Gives the name of the variable if it is one that is looked for and defined here.
     fn variable(
         &mut self,
         entry: &Entry<'s>,
         unit: &Unit,
         declarations: &mut HashMap<usize, Declared<'v>>,
-    ) {
+    ) -> Option<&'v str> {
         let declared = match entry.attr_value(constants::DW_AT_specification) {
             Some(AttributeValue::UnitRef(offset)) => declarations.get(&offset.0).copied(),
             _ => None,
         };
-        let Some(name) = declared
+        let name = declared
             .map(|it| it.name)
-            .or_else(|| self.name(entry, unit))
-        else {
-            return;
-        };
+            .or_else(|| self.name(entry, unit))?;
         // What a definition does not repeat is as its declaration says.
         let file = number(entry, constants::DW_AT_decl_file).or_else(|| declared?.file);
         let line = number(entry, constants::DW_AT_decl_line).or_else(|| declared?.line);
         let flag = |name| matches!(entry.attr_value(name), Some(AttributeValue::Flag(true)));
         if flag(constants::DW_AT_declaration) {
             declarations.insert(entry.offset().0, Declared { name, file, line });
-            return;
+            return None;
         }
         if declared.is_none() && !flag(constants::DW_AT_external) {
-            return;
+            return None;
         }
         let source = self.place(unit, file, line);
         self.found
@@ -184,6 +187,7 @@ impl<'s, 'v> Search<'s, 'v> {
                 }
             })
             .or_insert(source);
+        Some(name)
     }
 
     /// The name of the symbol that a variable has, if it is one that is looked for.
