@@ -21,7 +21,7 @@ pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Sou
             .iter()
             .map(|variable| variable.name.as_str())
             .collect(),
-        found: HashMap::new(),
+        found: HashMap::with_capacity(variables.len()),
         files: HashMap::new(),
         budget: sections
             .info
@@ -31,10 +31,10 @@ pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Sou
         file_budget: sections.line.len().saturating_mul(4),
     };
     search.units();
+    let mut sources = HashMap::with_capacity(search.found.len());
     let found = search.found.into_iter();
-    found
-        .filter_map(|(name, source)| Some((name.to_owned(), source?)))
-        .collect()
+    sources.extend(found.filter_map(|(name, source)| Some((name.to_owned(), source?))));
+    sources
 }
 
 type Entry<'s> = DebuggingInformationEntry<Reader<'s>>;
@@ -111,7 +111,7 @@ impl<'s, 'v> Search<'s, 'v> {
         };
         let mut declarations = HashMap::new();
         // Compilers define a variable once in a unit, so nothing new follows after the last one.
-        let mut defined: BTreeSet<&'v str> = BTreeSet::new();
+        let mut missing = self.wanted.len();
         // Entries below this depth stand in a function, a type ...
         let mut inside = isize::MAX;
         let mut entries = header.entries(abbreviations);
@@ -143,8 +143,10 @@ impl<'s, 'v> Search<'s, 'v> {
                 constants::DW_TAG_namespace | constants::DW_TAG_module => {}
                 constants::DW_TAG_variable => {
                     inside = entry.depth();
-                    defined.extend(self.variable(entry, &unit, &mut declarations));
-                    if defined.len() == self.wanted.len() {
+                    if self.variable(entry, &unit, &mut declarations).is_some() {
+                        missing = missing.saturating_sub(1);
+                    }
+                    if missing == 0 {
                         return;
                     }
                 }
@@ -153,13 +155,13 @@ impl<'s, 'v> Search<'s, 'v> {
         }
     }
 
-    /// Gives the name of the variable if it is one that is looked for and defined here.
+    /// `None` unless it is one that is looked for and defined here.
     fn variable(
         &mut self,
         entry: &Entry<'s>,
         unit: &Unit,
         declarations: &mut HashMap<usize, Declared<'v>>,
-    ) -> Option<&'v str> {
+    ) -> Option<()> {
         let declared = match entry.attr_value(constants::DW_AT_specification) {
             Some(AttributeValue::UnitRef(offset)) => declarations.get(&offset.0).copied(),
             _ => None,
@@ -187,7 +189,7 @@ impl<'s, 'v> Search<'s, 'v> {
                 }
             })
             .or_insert(source);
-        Some(name)
+        Some(())
     }
 
     /// The name of the symbol that a variable has, if it is one that is looked for.

@@ -47,7 +47,7 @@ pub(crate) fn trim(raw: &Raw<'_>, variables: &[u32]) -> Result<Trimmed, Diagnost
         queue: Vec::new(),
         types: Vec::new(),
         strings: vec![0],
-        names: HashMap::new(),
+        names: vec![0; raw.strings_len()],
         result: Trimmed::default(),
     };
     for variable in variables {
@@ -89,7 +89,8 @@ struct Copy<'a> {
     queue: Vec<Key>,
     types: Vec<u8>,
     strings: Vec<u8>,
-    names: HashMap<&'a [u8], u32>,
+    /// The new offsets of names by their old ones; 0 is none.
+    names: Vec<u32>,
     result: Trimmed,
 }
 
@@ -147,12 +148,14 @@ impl<'a> Copy<'a> {
         if name.is_empty() {
             return 0;
         }
-        let strings = &mut self.strings;
-        *self.names.entry(name).or_insert_with(|| {
-            let offset = u32::try_from(strings.len()).unwrap_or(u32::MAX);
-            strings.extend(text(name).bytes().chain([0]));
-            offset
-        })
+        let Some(new) = self.names.get_mut(index(offset)) else {
+            return 0;
+        };
+        if *new == 0 {
+            *new = u32::try_from(self.strings.len()).unwrap_or(u32::MAX);
+            self.strings.extend(text(name).bytes().chain([0]));
+        }
+        *new
     }
 
     fn words(&mut self, words: &[u32]) {
