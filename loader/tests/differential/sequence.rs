@@ -22,20 +22,20 @@ pub(crate) fn creates(calls: &[Call]) -> Vec<CreateAttr> {
         })
         .filter(|(attr, _)| !PROBES.contains(&attr.name.as_str()))
         .collect();
-    let repeated_without_btf = |index: usize| {
-        attrs.get(index + 1).is_some_and(|(next, _)| {
-            let (attr, errno) = attrs[index];
-            let bare = CreateAttr {
-                has_key_type: false,
-                has_value_type: false,
-                ..attr.clone()
-            };
-            errno.is_some() && bare == **next
-        })
+    let repeated_without_btf = |index: usize, attr: &CreateAttr, errno: Option<i32>| {
+        let bare = CreateAttr {
+            has_key_type: false,
+            has_value_type: false,
+            ..attr.clone()
+        };
+        let next = attrs.get(index + 1);
+        errno.is_some() && next.is_some_and(|(next, _)| bare == **next)
     };
-    (0..attrs.len())
-        .filter(|index| !repeated_without_btf(*index))
-        .map(|index| attrs[index].0.clone())
+    attrs
+        .iter()
+        .enumerate()
+        .filter(|(index, (attr, errno))| !repeated_without_btf(*index, attr, *errno))
+        .map(|(_, (attr, _))| (*attr).clone())
         .collect()
 }
 

@@ -147,7 +147,7 @@ pub(crate) fn load_btf(blob: &[u8]) -> Option<Result<(), String>> {
     let mut options = sys::bpf_btf_load_opts {
         sz: size_of::<sys::bpf_btf_load_opts>() as _,
         log_buf: log.as_mut_ptr().cast(),
-        log_size: log.len() as _,
+        log_size: log.len().try_into().expect("it is short"),
         log_level: 1,
         ..Default::default()
     };
@@ -234,6 +234,6 @@ fn limit() {
     };
     // SAFETY: the timer is a valid struct; SIGPROF ends the child.
     let error =
-        unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, std::ptr::null_mut()) };
+        unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) };
     assert_eq!(0, error);
 }

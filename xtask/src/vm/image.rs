@@ -44,7 +44,7 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
         place(tree, program, &Path::new("/vm").join(job.file()))?;
     }
     // Tests of the command start it where it was built.
-    if jobs.iter().any(|job| needs_command(job)) {
+    if jobs.iter().any(needs_command) {
         let command = job::command()?;
         place(tree, &command, &command)?;
         symlink(&command, tree.join("bin/bpfplan"))?;
