@@ -137,7 +137,9 @@ fn main() {
 /// What the running kernel lacks for a test.
 fn obstacle(test: &str) -> Option<String> {
     match test {
-        "a_bad_slot_is_named" | "a_record_makes_more_inner_maps" => {
+        "a_bad_slot_is_named"
+        | "a_record_makes_more_inner_maps"
+        | "the_first_bad_slot_is_blamed" => {
             release::lacks(release::LOCKED_TEMPLATES, "spin locks in inner maps")
         }
         _ => None,

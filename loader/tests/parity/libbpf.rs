@@ -233,7 +233,6 @@ fn limit() {
         },
     };
     // SAFETY: the timer is a valid struct; SIGPROF ends the child.
-    let error =
-        unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) };
+    let error = unsafe { libc::setitimer(libc::ITIMER_PROF, &raw const timer, null_mut()) };
     assert_eq!(0, error);
 }
