@@ -18,6 +18,7 @@ mod release;
 #[path = "../sample/mod.rs"]
 mod sample;
 mod templates;
+mod ways;
 
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,7 +34,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 26] = [
+    let tests: [(&str, Test); 29] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -111,6 +112,18 @@ fn main() {
             fallbacks::kernels_that_lack_kinds_of_btf,
         ),
         (
+            "the_trial_tells_kernels_apart",
+            ways::the_trial_tells_kernels_apart,
+        ),
+        (
+            "slots_are_filled_on_threads",
+            ways::slots_are_filled_on_threads,
+        ),
+        (
+            "the_first_bad_slot_is_blamed",
+            ways::the_first_bad_slot_is_blamed,
+        ),
+        (
             "outer_maps_are_filled_at_once",
             outer_maps_are_filled_at_once,
         ),
@@ -124,7 +137,9 @@ fn main() {
 /// What the running kernel lacks for a test.
 fn obstacle(test: &str) -> Option<String> {
     match test {
-        "a_bad_slot_is_named" | "a_record_makes_more_inner_maps" => {
+        "a_bad_slot_is_named"
+        | "a_record_makes_more_inner_maps"
+        | "the_first_bad_slot_is_blamed" => {
             release::lacks(release::LOCKED_TEMPLATES, "spin locks in inner maps")
         }
         _ => None,
