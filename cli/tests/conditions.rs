@@ -80,9 +80,16 @@ fn long_plan() -> (TempDir, String) {
     (directory, path)
 }
 
-/// A load that tells its steps.
+/// A load that tells its steps. Whoever started the tests may have them ignore signals, as `nohup`
+/// does; this load does not.
 fn talking(plan: &str, pins: &Pins) -> Child {
-    bpfplan(["load", plan, "--pin-maps", pins.path(), "--verbose"])
+    Command::new("env")
+        .args([
+            "--default-signal=HUP,INT,TERM",
+            env!("CARGO_BIN_EXE_bpfplan"),
+        ])
+        .args(["load", plan, "--pin-maps", pins.path(), "--verbose"])
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -21,7 +21,7 @@ pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Sou
             .iter()
             .map(|variable| variable.name.as_str())
             .collect(),
-        found: HashMap::new(),
+        found: HashMap::with_capacity(variables.len()),
         files: HashMap::new(),
         budget: sections
             .info
@@ -31,10 +31,10 @@ pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Sou
         file_budget: sections.line.len().saturating_mul(4),
     };
     search.units();
+    let mut sources = HashMap::with_capacity(search.found.len());
     let found = search.found.into_iter();
-    found
-        .filter_map(|(name, source)| Some((name.to_owned(), source?)))
-        .collect()
+    sources.extend(found.filter_map(|(name, source)| Some((name.to_owned(), source?))));
+    sources
 }
 
 type Entry<'s> = DebuggingInformationEntry<Reader<'s>>;
@@ -110,6 +110,8 @@ impl<'s, 'v> Search<'s, 'v> {
             address_size: header.address_size(),
         };
         let mut declarations = HashMap::new();
+        // Compilers define a variable once in a unit, so nothing new follows after the last one.
+        let mut missing = self.wanted.len();
         // Entries below this depth stand in a function, a type ...
         let mut inside = isize::MAX;
         let mut entries = header.entries(abbreviations);
@@ -141,39 +143,42 @@ impl<'s, 'v> Search<'s, 'v> {
                 constants::DW_TAG_namespace | constants::DW_TAG_module => {}
                 constants::DW_TAG_variable => {
                     inside = entry.depth();
-                    self.variable(entry, &unit, &mut declarations);
+                    if self.variable(entry, &unit, &mut declarations).is_some() {
+                        missing = missing.saturating_sub(1);
+                    }
+                    if missing == 0 {
+                        return;
+                    }
                 }
                 _ => inside = entry.depth(),
             }
         }
     }
 
+    /// `None` unless it is one that is looked for and defined here.
     fn variable(
         &mut self,
         entry: &Entry<'s>,
         unit: &Unit,
         declarations: &mut HashMap<usize, Declared<'v>>,
-    ) {
+    ) -> Option<()> {
         let declared = match entry.attr_value(constants::DW_AT_specification) {
             Some(AttributeValue::UnitRef(offset)) => declarations.get(&offset.0).copied(),
             _ => None,
         };
-        let Some(name) = declared
+        let name = declared
             .map(|it| it.name)
-            .or_else(|| self.name(entry, unit))
-        else {
-            return;
-        };
+            .or_else(|| self.name(entry, unit))?;
         // What a definition does not repeat is as its declaration says.
         let file = number(entry, constants::DW_AT_decl_file).or_else(|| declared?.file);
         let line = number(entry, constants::DW_AT_decl_line).or_else(|| declared?.line);
         let flag = |name| matches!(entry.attr_value(name), Some(AttributeValue::Flag(true)));
         if flag(constants::DW_AT_declaration) {
             declarations.insert(entry.offset().0, Declared { name, file, line });
-            return;
+            return None;
         }
         if declared.is_none() && !flag(constants::DW_AT_external) {
-            return;
+            return None;
         }
         let source = self.place(unit, file, line);
         self.found
@@ -184,6 +189,7 @@ impl<'s, 'v> Search<'s, 'v> {
                 }
             })
             .or_insert(source);
+        Some(())
     }
 
     /// The name of the symbol that a variable has, if it is one that is looked for.

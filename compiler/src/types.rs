@@ -6,6 +6,7 @@ use std::rc::Rc;
 use bpfplan_plan::rules;
 use bpfplan_plan::types::{Type, TypeId};
 
+use crate::btf::reach::index;
 use crate::btf::trim::Trimmed;
 use crate::btf::view::View;
 
@@ -37,7 +38,8 @@ impl Tags {
 pub(crate) struct Selection<'v> {
     view: &'v View,
     tags: &'v Tags,
-    ids: HashMap<TypeId, TypeId>,
+    /// The new id by the old one; void for types that are not taken in.
+    ids: Vec<TypeId>,
     order: Vec<TypeId>,
 }
 
@@ -46,7 +48,7 @@ impl<'v> Selection<'v> {
         Self {
             view,
             tags,
-            ids: HashMap::new(),
+            ids: vec![TypeId::VOID; view.len().saturating_add(1)],
             order: Vec::new(),
         }
     }
@@ -63,11 +65,14 @@ impl<'v> Selection<'v> {
             let Some(ty) = self.view.get(id) else {
                 continue;
             };
-            if self.ids.contains_key(&id) {
+            if self.renumber(id) != TypeId::VOID {
                 continue;
             }
             self.order.push(id);
-            self.ids.insert(id, TypeId(self.len()));
+            let new = TypeId(self.len());
+            if let Some(place) = self.ids.get_mut(index(id.0)) {
+                *place = new;
+            }
             stack.extend(self.neighbours(id, ty).into_iter().rev());
         }
         self.renumber(root)
@@ -112,7 +117,7 @@ impl<'v> Selection<'v> {
     }
 
     fn renumber(&self, id: TypeId) -> TypeId {
-        self.ids.get(&id).copied().unwrap_or(TypeId::VOID)
+        self.ids.get(index(id.0)).copied().unwrap_or(TypeId::VOID)
     }
 
     /// The types under their new ids.

@@ -18,7 +18,7 @@ use crate::loaded::{Loaded, LoadedMap};
 use crate::options::LoadOptions;
 use crate::pins::Pins;
 use crate::preflight::{self, Ready};
-use crate::slots::{Filled, Filler};
+use crate::slots::{Filled, Filler, Way};
 
 /// Loads a plan: creates its maps, fills their slots and, if the options say so, pins them.
 ///
@@ -38,6 +38,10 @@ pub fn load<K: Kernel>(
 pub enum Progress<'a> {
     /// A step of the plan.
     Step(Step),
+    /// Fill the slots of all outer maps, or those that are still empty, in this way.
+    Fill(Way),
+    /// Go on filling slots; this is asked now and then, where it takes long.
+    Filling,
     /// Make the directory for the pins.
     MakeDirectory(&'a Path),
     /// Write the record of the load, and pin it.
@@ -133,9 +137,10 @@ impl<'a, K: Kernel> Load<'a, K> {
                 _ => self.step(step)?,
             }
         }
-        for Filled { map, slots, note } in
-            Filler::new(self.plan, self.kernel, &self.maps).fill_all(&outers)?
-        {
+        let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
+        let filled = Filler::new(self.plan, self.kernel, &self.maps)
+            .fill_all(&outers, &mut |next| ask(progress, interrupted, next))?;
+        for Filled { map, slots, note } in filled {
             self.filled.insert(map, slots);
             self.diagnostics.extend(note);
         }
@@ -148,14 +153,7 @@ impl<'a, K: Kernel> Load<'a, K> {
 
     /// Says what comes next, unless the caller wants no more.
     pub(crate) fn tell(&mut self, next: Progress<'_>) -> Result<(), Diagnostic> {
-        if (self.progress)(next).is_continue() {
-            return Ok(());
-        }
-        self.interrupted = true;
-        Err(Diagnostic::error(
-            codes::INTERRUPTED,
-            "the load was interrupted",
-        ))
+        ask(self.progress, &mut self.interrupted, next)
     }
 
     fn step(&mut self, step: Step) -> Result<(), Diagnostic> {
@@ -288,4 +286,20 @@ impl<'a, K: Kernel> Load<'a, K> {
         };
         LoadError::new(kind, diagnostics)
     }
+}
+
+/// Says what comes next, unless the caller wants no more.
+fn ask(
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    interrupted: &mut bool,
+    next: Progress<'_>,
+) -> Result<(), Diagnostic> {
+    if progress(next).is_continue() {
+        return Ok(());
+    }
+    *interrupted = true;
+    Err(Diagnostic::error(
+        codes::INTERRUPTED,
+        "the load was interrupted",
+    ))
 }

@@ -22,6 +22,7 @@ pub struct FailingKernel<K, D> {
     live: Arc<AtomicUsize>,
     created: Mutex<Vec<u32>>,
     version: Option<KernelVersion>,
+    sleeps: Option<fn() -> Option<u64>>,
 }
 
 /// A call that may be made to fail.
@@ -36,6 +37,8 @@ pub struct Fault<'a> {
     pub subject: &'a str,
     /// The BTF that is to be loaded; empty for all other calls.
     pub btf: &'a [u8],
+    /// The slots that are to be filled, ascending; empty for all other calls.
+    pub slots: &'a [u32],
 }
 
 /// A descriptor of a [`FailingKernel`].
@@ -60,6 +63,7 @@ where
             live: Arc::default(),
             created: Mutex::default(),
             version: None,
+            sleeps: None,
         }
     }
 
@@ -68,6 +72,16 @@ where
     pub fn with_version(self, version: KernelVersion) -> Self {
         Self {
             version: Some(version),
+            ..self
+        }
+    }
+
+    /// Pretends that calls gain from being made at the same time, and that a thread has slept as
+    /// often as the function says when that thread asks it.
+    #[must_use]
+    pub fn with_threads(self, sleeps: fn() -> Option<u64>) -> Self {
+        Self {
+            sleeps: Some(sleeps),
             ..self
         }
     }
@@ -97,20 +111,27 @@ where
     }
 
     fn ask(&self, call: &'static str, subject: &str) -> Result<(), Errno> {
-        self.ask_about(call, subject, &[])
+        self.ask_about(call, subject, &[], &[])
     }
 
     fn ask_path(&self, call: &'static str, path: &Path) -> Result<(), Errno> {
         self.ask(call, &path.to_string_lossy())
     }
 
-    fn ask_about(&self, call: &'static str, subject: &str, btf: &[u8]) -> Result<(), Errno> {
+    fn ask_about(
+        &self,
+        call: &'static str,
+        subject: &str,
+        btf: &[u8],
+        slots: &[u32],
+    ) -> Result<(), Errno> {
         let index = self.calls.fetch_add(1, Ordering::SeqCst);
         let fault = Fault {
             index,
             call,
             subject,
             btf,
+            slots,
         };
         (self.decide)(fault).map_or(Ok(()), Err)
     }
@@ -156,7 +177,7 @@ where
     type Lock = FailingFd<K::Lock>;
 
     fn load_btf(&self, blob: &[u8], log: Option<&mut String>) -> Result<Self::Fd, Errno> {
-        self.ask_about("load_btf", "", blob)?;
+        self.ask_about("load_btf", "", blob, &[])?;
         let fd = self.inner.load_btf(blob, log)?;
         Ok(self.wrap(fd, ""))
     }
@@ -190,14 +211,15 @@ where
     }
 
     fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError> {
-        self.ask("update_batch", &outer.subject)
+        let indices: Vec<u32> = slots.iter().map(|(index, _)| *index).collect();
+        self.ask_about("update_batch", &outer.subject, &[], &indices)
             .map_err(|errno| BatchError { done: None, errno })?;
         let slots: Vec<_> = slots.iter().map(|(index, map)| (*index, &map.fd)).collect();
         self.inner.update_batch(&outer.fd, &slots)
     }
 
     fn update_slot(&self, outer: &Self::Fd, index: u32, map: &Self::Fd) -> Result<(), Errno> {
-        self.ask("update_slot", &outer.subject)?;
+        self.ask_about("update_slot", &outer.subject, &[], &[index])?;
         self.inner.update_slot(&outer.fd, index, &map.fd)
     }
 
@@ -266,6 +288,15 @@ where
     fn unlink(&self, path: &Path) -> Result<(), Errno> {
         self.ask_path("unlink", path)?;
         self.inner.unlink(path)
+    }
+
+    fn overlaps(&self) -> bool {
+        self.sleeps.is_some() || self.inner.overlaps()
+    }
+
+    fn sleeps(&self) -> Option<u64> {
+        self.sleeps
+            .map_or_else(|| self.inner.sleeps(), |sleeps| sleeps())
     }
 
     fn page_size(&self) -> u32 {

@@ -264,6 +264,12 @@ pub trait Kernel: Sync {
         false
     }
 
+    /// How often the calling thread has given up its CPU to wait for something, so that a caller
+    /// sees how often a call of it waited; `None`, as by default, if that is not known.
+    fn sleeps(&self) -> Option<u64> {
+        None
+    }
+
     /// Page size in bytes.
     fn page_size(&self) -> u32;
 

@@ -52,5 +52,6 @@ pub use kernel::{Errno, Kernel};
 pub use loaded::{Loaded, LoadedMap};
 pub use options::LoadOptions;
 pub use recording::{PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};
+pub use slots::Way;
 pub use sys::{Descriptor, RealKernel};
 pub use unload::{Unloaded, unload};

@@ -2,32 +2,96 @@
 //!
 //! The kernel ends each call that fills slots by waiting for an RCU grace period, and calls that
 //! wait at the same time share one. So each outer map gets one batch, and all outer maps get
-//! theirs at once.
+//! theirs at once. Where a kernel has no batch for them (before 5.19), or waits for each element
+//! of a batch (before 6.8), the slots are filled one by one by many threads.
+
+mod fan_out;
+mod queue;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::fmt;
 
-use bpfplan_plan::rules::{Call, KernelVersion};
+use bpfplan_plan::rules::Call;
 use bpfplan_plan::{Diagnostic, Map, Plan, Severity, SlotTarget};
 
 use crate::codes;
 use crate::create::Created;
-use crate::kernel::{BatchError, Errno, Kernel};
+use crate::execute::Progress;
+use crate::kernel::{Errno, Kernel};
 use crate::why::Refusal;
 
-/// Slots in one batch. Each batch waits for a grace period, so few large ones are best.
-const CHUNK: usize = 1 << 16;
+use fan_out::FanOut;
 
-/// Outer maps that are filled at the same time.
-const THREADS: usize = 64;
+/// How the slots are filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In so many batches, all at once.
+    Batches(usize),
+    /// On so many threads: one by one, beside one small batch that shows whether the kernel waits
+    /// for each of its elements.
+    Trial {
+        /// Number of threads.
+        threads: usize,
+    },
+    /// One by one on so many threads, because the kernel waits for each element of a batch.
+    EachWaits {
+        /// Number of threads.
+        threads: usize,
+    },
+    /// One by one on so many threads, because the kernel has no batch for outer maps.
+    NoBatch {
+        /// Number of threads.
+        threads: usize,
+    },
+}
 
-/// From this version on there are batches; those of outer maps came with 5.19.
-const BATCHES: KernelVersion = KernelVersion { major: 5, minor: 6 };
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let threads = |threads: usize| match threads {
+            1 => "one by one".to_owned(),
+            threads => format!("one by one on {threads} threads"),
+        };
+        match self {
+            Self::Batches(1) => f.write_str("in one batch"),
+            Self::Batches(batches) => write!(f, "in {batches} batches at once"),
+            Self::Trial { threads } => write!(
+                f,
+                "on {threads} threads, one of which finds out how this kernel does a batch"
+            ),
+            Self::EachWaits { threads: count } => write!(
+                f,
+                "{}: this kernel waits for each element of a batch",
+                threads(*count)
+            ),
+            Self::NoBatch { threads: count } => write!(
+                f,
+                "{}: this kernel has no batch for outer maps",
+                threads(*count)
+            ),
+        }
+    }
+}
 
-/// One slot: its index, the name of the map that goes there, and its descriptor.
-type Slot<'a, F> = (u32, &'a str, &'a F);
+/// One slot that is to be filled.
+#[derive(Debug)]
+struct Job<'a, F> {
+    /// Index of the outer map in the plan.
+    map: usize,
+    outer: &'a F,
+    /// Index of the slot.
+    slot: u32,
+    /// Name of the map that goes there.
+    name: &'a str,
+    fd: &'a F,
+}
+
+impl<F> Clone for Job<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F> Copy for Job<'_, F> {}
 
 /// Fills outer maps once all maps exist.
 pub(crate) struct Filler<'a, K: Kernel> {
@@ -63,87 +127,44 @@ impl<'a, K: Kernel> Filler<'a, K> {
         }
     }
 
-    /// Fills the outer maps with these indices; the first failure in this order counts.
-    pub(crate) fn fill_all(&self, outers: &[usize]) -> Result<Vec<Filled>, Diagnostic> {
-        if outers.len() < 2 || !self.kernel.overlaps() {
-            return outers.iter().map(|outer| self.fill(*outer)).collect();
+    /// Fills the outer maps with these indices, which ascend; the first failure in the order of
+    /// the slots counts. `tell` hears how, and ends it by an error.
+    pub(crate) fn fill_all(
+        &self,
+        outers: &[usize],
+        tell: &mut dyn FnMut(Progress<'_>) -> Result<(), Diagnostic>,
+    ) -> Result<Vec<Filled>, Diagnostic> {
+        let mut jobs = Vec::new();
+        for outer in outers {
+            self.jobs_of(*outer, &mut jobs)?;
         }
-        let next = AtomicUsize::new(0);
-        let results = Mutex::new(Vec::with_capacity(outers.len()));
-        let work = || {
-            while let Some(outer) = outers.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = self.fill(*outer);
-                if result.is_err() {
-                    // Nobody starts another one.
-                    next.store(outers.len(), Ordering::Relaxed);
-                }
-                results
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push((*outer, result));
-            }
-        };
-        thread::scope(|scope| {
-            for _ in 1..outers.len().min(THREADS) {
-                // Where no thread can be had, those that there are do the work.
-                if thread::Builder::new().spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
-            work();
+        let one_by_one = FanOut::new(self).fill(&jobs, tell)?;
+        let filled = jobs.chunk_by(|one, other| one.map == other.map);
+        let filled = filled.filter_map(|jobs| {
+            let map = jobs.first()?.map;
+            let singles = one_by_one.get(&map).copied();
+            Some(Filled {
+                map,
+                slots: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
+                note: singles.and_then(|slots| self.no_batch(map, slots)),
+            })
         });
-        let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        results.sort_by_key(|(outer, _)| *outer);
-        results.into_iter().map(|(_, result)| result).collect()
+        Ok(filled.collect())
     }
 
-    /// Fills one outer map: in batches, or one by one where the kernel has no batch for it.
-    fn fill(&self, index: usize) -> Result<Filled, Diagnostic> {
+    fn no_batch(&self, map: usize, slots: usize) -> Option<Diagnostic> {
+        let message = format!(
+            "this kernel has no batched update for it: {slots} slots were filled one by one"
+        );
+        let map = self.plan.maps.get(map)?;
+        Some(Diagnostic::new(codes::NO_BATCH, Severity::Note, message).map(&map.name))
+    }
+
+    fn jobs_of(&self, index: usize, jobs: &mut Vec<Job<'a, K::Fd>>) -> Result<(), Diagnostic> {
         let (Some(map), Some(outer)) = (self.plan.maps.get(index), self.maps.get(index)) else {
-            return Ok(Filled {
-                map: index,
-                slots: 0,
-                note: None,
-            });
+            return Ok(());
         };
-        let slots = self.slots(map)?;
-        let mut batches = true;
-        for chunk in slots.chunks(CHUNK) {
-            if batches {
-                let values: Vec<_> = chunk.iter().map(|(index, _, fd)| (*index, *fd)).collect();
-                match self.kernel.update_batch(&outer.fd, &values) {
-                    Ok(()) => continue,
-                    Err(error) if is_unsupported(error, self.kernel.version()) => batches = false,
-                    Err(error) => {
-                        let slot = error.done.and_then(|done| chunk.get(done));
-                        return Err(self.refused(map, slot, Call::UpdateBatch, error.errno));
-                    }
-                }
-            }
-            for slot in chunk {
-                let (key, _, fd) = *slot;
-                self.kernel
-                    .update_slot(&outer.fd, key, fd)
-                    .map_err(|errno| self.refused(map, Some(slot), Call::UpdateElem, errno))?;
-            }
-        }
-        let note = (!batches).then(|| {
-            let message = format!(
-                "this kernel has no batched update for it: {} slots were filled one by one",
-                slots.len()
-            );
-            Diagnostic::new(codes::NO_BATCH, Severity::Note, message).map(&map.name)
-        });
-        let slots = u32::try_from(slots.len()).unwrap_or(u32::MAX);
-        Ok(Filled {
-            map: index,
-            slots,
-            note,
-        })
-    }
-
-    fn slots(&self, map: &'a Map) -> Result<Vec<Slot<'a, K::Fd>>, Diagnostic> {
-        let mut slots = Vec::with_capacity(map.slots.len());
+        jobs.reserve(map.slots.len());
         for slot in &map.slots {
             let SlotTarget::Map(name) = &slot.target else {
                 continue;
@@ -160,22 +181,45 @@ impl<'a, K: Kernel> Filler<'a, K> {
                 )
                 .map(&map.name)
             })?;
-            slots.push((slot.index, name.as_str(), &target.fd));
+            jobs.push(Job {
+                map: index,
+                outer: &outer.fd,
+                slot: slot.index,
+                name,
+                fd: &target.fd,
+            });
         }
-        Ok(slots)
+        Ok(())
     }
 
-    fn refused(
-        &self,
-        map: &Map,
-        slot: Option<&Slot<'_, K::Fd>>,
-        call: Call,
-        errno: Errno,
-    ) -> Diagnostic {
-        let step = slot.map_or_else(
-            || "filling its slots".to_owned(),
-            |(index, name, _)| format!("filling slot {index} with '{}'", name.escape_debug()),
-        );
+    /// Explains a failure; `exact` says that it is this very slot that the kernel refused.
+    fn refused(&self, job: &Job<'_, K::Fd>, exact: bool, call: Call, errno: Errno) -> Diagnostic {
+        let Some(map) = self.plan.maps.get(job.map) else {
+            return Diagnostic::error(
+                codes::SLOT_REFUSED,
+                format!("filling a slot failed: {errno}"),
+            );
+        };
+        let step = if exact {
+            let name = job.name.escape_debug();
+            format!("filling slot {} with '{name}'", job.slot)
+        } else {
+            "filling its slots".to_owned()
+        };
+        let diagnostic = self.explained(map, step, call, errno);
+        if !exact {
+            return diagnostic;
+        }
+        let target = self
+            .plan
+            .map(job.name)
+            .and_then(|target| target.source.as_ref());
+        diagnostic
+            .field(format!("values[{}]", job.slot))
+            .at(target, "the map for the slot")
+    }
+
+    fn explained(&self, map: &Map, step: String, call: Call, errno: Errno) -> Diagnostic {
         let refusal = Refusal {
             code: codes::SLOT_REFUSED,
             step,
@@ -184,28 +228,6 @@ impl<'a, K: Kernel> Filler<'a, K> {
             map,
             source: map.source.as_ref(),
         };
-        let diagnostic = refusal.explain(self.kernel, self.plan);
-        let Some((index, name, _)) = slot else {
-            return diagnostic;
-        };
-        let target = self
-            .plan
-            .map(name)
-            .and_then(|target| target.source.as_ref());
-        diagnostic
-            .field(format!("values[{index}]"))
-            .at(target, "the map for the slot")
-    }
-}
-
-/// Whether the kernel has no batch for this type of map. One that knows batches answers
-/// `ENOTSUPP`, one before 5.6 does not know the command and answers `EINVAL`; neither looks at an
-/// element. From a kernel that has batches, `EINVAL` is an error as any other: going on slot by
-/// slot would only wait longer for it.
-fn is_unsupported(error: BatchError, version: Option<KernelVersion>) -> bool {
-    match (error.done, error.errno) {
-        (None, Errno::ENOTSUPP) => true,
-        (None, Errno::EINVAL) => version.is_none_or(|version| version < BATCHES),
-        _ => false,
+        refusal.explain(self.kernel, self.plan)
     }
 }

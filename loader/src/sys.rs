@@ -216,6 +216,10 @@ impl Kernel for RealKernel {
         true
     }
 
+    fn sleeps(&self) -> Option<u64> {
+        bpf::sleeps()
+    }
+
     fn page_size(&self) -> u32 {
         u32::try_from(rustix::param::page_size()).unwrap_or(4096)
     }

@@ -50,7 +50,7 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         raise_nofile: true,
     };
     let mut say = |progress: Progress<'_>| {
-        if args.verbose {
+        if args.verbose && progress != Progress::Filling {
             output::talk(&describe(&input.plan, progress));
         }
         caught = signals.pending().next();
@@ -280,6 +280,8 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
             format!("fill {} of {}", count(slots, "slot"), name(map))
         }
         Progress::Step(Step::Pin { map }) => format!("pin {}", name(map)),
+        Progress::Fill(way) => format!("fill slots {way}"),
+        Progress::Filling => "go on filling slots".to_owned(),
         Progress::MakeDirectory(path) => format!("make {}", path.display()),
         Progress::Record(path) => format!("record the load in {}", path.display()),
         Progress::Pin { map, path } => format!("pin {} to {}", name(map), path.display()),

@@ -105,6 +105,11 @@ fn rest_size(kind: u32, vlen: u16) -> Option<usize> {
 }
 
 impl<'a> Raw<'a> {
+    /// Bytes of the string section; offsets of names are less.
+    pub(crate) fn strings_len(&self) -> usize {
+        self.strings.len()
+    }
+
     /// Reads and checks the section.
     pub(crate) fn parse(section: &'a [u8]) -> Result<Self, Diagnostic> {
         let bad = |what: String| Diagnostic::error(codes::BAD_BTF, format!("corrupt BTF: {what}"));

@@ -4,8 +4,6 @@
 //! forward declaration. A pointer with a type tag (`kptr`, `percpu_kptr`, `uptr`, `rcu` ...) is
 //! looked through by the kernel, so its pointee stays.
 
-use std::collections::HashMap;
-
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{
     BTF_KIND_ARRAY, BTF_KIND_DECL_TAG, BTF_KIND_PTR, BTF_KIND_STRUCT, BTF_KIND_TYPE_TAG,
@@ -32,6 +30,11 @@ pub(crate) enum Form {
     Element,
 }
 
+impl Form {
+    /// Number of forms.
+    pub(crate) const COUNT: usize = Self::Element as usize + 1;
+}
+
 /// A type in one form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
@@ -50,14 +53,15 @@ struct End {
 #[derive(Debug)]
 pub(crate) struct Reach<'a> {
     pub(crate) raw: &'a Raw<'a>,
-    ends: HashMap<u32, End>,
+    /// By id.
+    ends: Vec<Option<End>>,
 }
 
 impl<'a> Reach<'a> {
     pub(crate) fn new(raw: &'a Raw<'a>) -> Self {
         Self {
             raw,
-            ends: HashMap::new(),
+            ends: vec![None; raw.len().saturating_add(1)],
         }
     }
 
@@ -105,8 +109,8 @@ impl<'a> Reach<'a> {
         let mut path = Vec::new();
         let mut id = start;
         let mut end = loop {
-            if let Some(end) = self.ends.get(&id) {
-                break *end;
+            if let Some(end) = self.ends.get(index(id)).copied().flatten() {
+                break end;
             }
             match self.raw.get(id).filter(|ty| ty.is_modifier()) {
                 Some(ty) => {
@@ -121,10 +125,17 @@ impl<'a> Reach<'a> {
         };
         for (id, tag) in path.into_iter().rev() {
             end.tagged |= tag;
-            self.ends.insert(id, end);
+            if let Some(known) = self.ends.get_mut(index(id)) {
+                *known = Some(end);
+            }
         }
         Ok(end)
     }
+}
+
+/// A type's place in a list by id.
+pub(crate) fn index(id: u32) -> usize {
+    usize::try_from(id).unwrap_or(usize::MAX)
 }
 
 /// The diagnostic for a circle of types.

@@ -15,7 +15,7 @@ use bpfplan_plan::uapi::{
 };
 
 use super::raw::{Raw, RawType};
-use super::reach::{Form, Node, Reach};
+use super::reach::{Form, Node, Reach, index};
 use crate::bytes::text;
 use crate::codes;
 
@@ -42,11 +42,13 @@ pub(crate) fn trim(raw: &Raw<'_>, variables: &[Node]) -> Result<Trimmed, Diagnos
         reach: Reach::new(raw),
         tags: tags_by_target(raw),
         structs: None,
-        ids: HashMap::new(),
+        nodes: vec![[0; Form::COUNT]; raw.len().saturating_add(1)],
+        tag_ids: HashMap::new(),
+        forwards: HashMap::new(),
         queue: Vec::new(),
         types: Vec::new(),
         strings: vec![0],
-        names: HashMap::new(),
+        names: vec![0; raw.strings_len()],
         result: Trimmed::default(),
     };
     for variable in variables {
@@ -78,11 +80,15 @@ struct Copy<'a> {
     tags: HashMap<u32, Vec<u32>>,
     /// The first struct of every name, made when the first `contains:` tag asks for it.
     structs: Option<HashMap<&'a [u8], u32>>,
-    ids: HashMap<Key, u32>,
+    /// The new ids: of nodes by id and form, of tags by id, of forward declarations; 0 is none.
+    nodes: Vec<[u32; Form::COUNT]>,
+    tag_ids: HashMap<u32, u32>,
+    forwards: HashMap<(u32, bool), u32>,
     queue: Vec<Key>,
     types: Vec<u8>,
     strings: Vec<u8>,
-    names: HashMap<&'a [u8], u32>,
+    /// The new offsets of names by their old ones; 0 is none.
+    names: Vec<u32>,
     result: Trimmed,
 }
 
@@ -110,11 +116,22 @@ impl<'a> Copy<'a> {
     }
 
     fn id_of(&mut self, key: Key) -> u32 {
-        let queue = &mut self.queue;
-        *self.ids.entry(key).or_insert_with(|| {
-            queue.push(key);
-            u32::try_from(queue.len()).unwrap_or(u32::MAX)
-        })
+        let id = match key {
+            Key::Node(Node { id, form }) => {
+                let forms = self.nodes.get_mut(index(id));
+                let Some(id) = forms.and_then(|forms| forms.get_mut(form as usize)) else {
+                    return 0;
+                };
+                id
+            }
+            Key::Tag(id) => self.tag_ids.entry(id).or_default(),
+            Key::Forward(name, union) => self.forwards.entry((name, union)).or_default(),
+        };
+        if *id == 0 {
+            self.queue.push(key);
+            *id = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        }
+        *id
     }
 
     /// The new id of what a type refers to.
@@ -129,12 +146,14 @@ impl<'a> Copy<'a> {
         if name.is_empty() {
             return 0;
         }
-        let strings = &mut self.strings;
-        *self.names.entry(name).or_insert_with(|| {
-            let offset = u32::try_from(strings.len()).unwrap_or(u32::MAX);
-            strings.extend(text(name).bytes().chain([0]));
-            offset
-        })
+        let Some(new) = self.names.get_mut(index(offset)) else {
+            return 0;
+        };
+        if *new == 0 {
+            *new = u32::try_from(self.strings.len()).unwrap_or(u32::MAX);
+            self.strings.extend(text(name).bytes().chain([0]));
+        }
+        *new
     }
 
     fn words(&mut self, words: &[u32]) {

@@ -293,3 +293,16 @@ pub(super) fn kernel_structs(names: &[&str]) -> Option<Vec<bool>> {
     unsafe { libbpf_sys::btf__free(btf) };
     Some(found)
 }
+
+/// `ru_nvcsw` of the calling thread: how often it gave up its CPU to wait.
+pub(super) fn sleeps() -> Option<u64> {
+    // SAFETY: every field of the struct is an integer, for which all bits zero is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one `struct rusage` to the pointer, which is that of a live one.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    if result == 0 {
+        u64::try_from(usage.ru_nvcsw).ok()
+    } else {
+        None
+    }
+}

@@ -23,14 +23,13 @@ pub(crate) fn creates(calls: &[Call]) -> Vec<CreateAttr> {
         .filter(|(attr, _)| !PROBES.contains(&attr.name.as_str()))
         .collect();
     let repeated_without_btf = |index: usize, attr: &CreateAttr, errno: Option<i32>| {
-        attrs.get(index + 1).is_some_and(|(next, _)| {
-            let bare = CreateAttr {
-                has_key_type: false,
-                has_value_type: false,
-                ..attr.clone()
-            };
-            errno.is_some() && bare == **next
-        })
+        let bare = CreateAttr {
+            has_key_type: false,
+            has_value_type: false,
+            ..attr.clone()
+        };
+        let next = attrs.get(index + 1);
+        errno.is_some() && next.is_some_and(|(next, _)| bare == **next)
     };
     attrs
         .iter()

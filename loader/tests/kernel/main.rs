@@ -18,6 +18,7 @@ mod release;
 #[path = "../sample/mod.rs"]
 mod sample;
 mod templates;
+mod ways;
 
 use std::os::fd::AsRawFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -123,6 +124,18 @@ fn main() {
             fallbacks::kernels_that_lack_kinds_of_btf,
         ),
         (
+            "the_trial_tells_kernels_apart",
+            ways::the_trial_tells_kernels_apart,
+        ),
+        (
+            "slots_are_filled_on_threads",
+            ways::slots_are_filled_on_threads,
+        ),
+        (
+            "the_first_bad_slot_is_blamed",
+            ways::the_first_bad_slot_is_blamed,
+        ),
+        (
             "outer_maps_are_filled_at_once",
             outer_maps_are_filled_at_once,
         ),
@@ -136,7 +149,9 @@ fn main() {
 /// What the running kernel lacks for a test.
 fn obstacle(test: &str) -> Option<String> {
     match test {
-        "a_bad_slot_is_named" | "a_record_makes_more_inner_maps" => {
+        "a_bad_slot_is_named"
+        | "a_record_makes_more_inner_maps"
+        | "the_first_bad_slot_is_blamed" => {
             release::lacks(release::LOCKED_TEMPLATES, "spin locks in inner maps")
         }
         _ => None,

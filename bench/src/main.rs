@@ -1,0 +1,113 @@
+//! One measured program: what it takes from an object to a plan, from an object to maps, and from
+//! a plan that was compiled ahead to maps.
+//!
+//! It prints a line for each metric, `METRIC MEDIAN_US MIN_US MAX_US REPS`, and ends with 64 for
+//! a command line that it does not know.
+
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use bpfplan_bench::clock::Series;
+use bpfplan_bench::ours;
+use bpfplan_plan::{Plan, format};
+
+const USAGE: &str = "usage: bpfplan-bench open|load|exec FILE REPS [NAP_MS]
+       bpfplan-bench prep OBJECT PLAN";
+
+/// Exit status for a mode that is not there.
+const UNKNOWN: u8 = 64;
+
+/// How often, and how long to sleep in between.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    reps: usize,
+    nap: Duration,
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (mode, file, rest) = match arguments.as_slice() {
+        [mode, file, rest @ ..] => (*mode, *file, rest),
+        _ => return usage(),
+    };
+    let done = match (mode, times(rest), rest) {
+        ("prep", _, [out]) => prep(file, out),
+        ("open", Some(times), _) => open(file, times),
+        ("load", Some(times), _) => load(file, times, ours::open),
+        ("exec", Some(times), _) => load(file, times, |bytes| Ok(format::read(bytes)?)),
+        _ => return usage(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    UNKNOWN.into()
+}
+
+fn times(arguments: &[&str]) -> Option<Times> {
+    let (reps, nap) = match arguments {
+        [reps] => (reps, 0),
+        [reps, nap] => (reps, nap.parse().ok()?),
+        _ => return None,
+    };
+    Some(Times {
+        reps: reps.parse().ok()?,
+        nap: Duration::from_millis(nap),
+    })
+}
+
+fn prep(object: &str, out: &str) -> Result<()> {
+    Ok(fs::write(out, ours::prepare(&fs::read(object)?)?)?)
+}
+
+fn open(object: &str, times: Times) -> Result<()> {
+    let mut opened = Series::default();
+    for _ in 0..times.reps {
+        let start = Instant::now();
+        let plan = ours::open(&fs::read(object)?)?;
+        opened.add(start);
+        drop(plan);
+        thread::sleep(times.nap);
+    }
+    print("open", &opened);
+    Ok(())
+}
+
+/// `read` makes the plan of the file's bytes.
+fn load(file: &str, times: Times, read: fn(&[u8]) -> Result<Plan>) -> Result<()> {
+    let (mut opened, mut loaded, mut total) = Default::default();
+    for _ in 0..times.reps {
+        let start = Instant::now();
+        let plan = read(&fs::read(file)?)?;
+        Series::add(&mut opened, start);
+        let middle = Instant::now();
+        let maps = ours::execute(&plan)?;
+        Series::add(&mut loaded, middle);
+        Series::add(&mut total, start);
+        drop(maps);
+        thread::sleep(times.nap);
+    }
+    print("open", &opened);
+    print("load", &loaded);
+    print("total", &total);
+    Ok(())
+}
+
+fn print(metric: &str, series: &Series) {
+    if series.median().is_some() {
+        println!("{metric} {series}");
+    }
+}

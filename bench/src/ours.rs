@@ -1,0 +1,43 @@
+//! bpfplan's way from an object, or from a plan compiled ahead, to maps in the kernel.
+
+use anyhow::{Error, Result, anyhow};
+use bpfplan_compiler::{Options, compile};
+use bpfplan_loader::{LoadOptions, Loaded, RealKernel, load};
+use bpfplan_plan::{Diagnostic, Plan, format};
+
+/// Object to plan; no hash of the object is made.
+///
+/// # Errors
+/// The first diagnostic.
+pub fn open(object: &[u8]) -> Result<Plan> {
+    compile(object, "bench.bpf.o", &Options::default())
+        .map(|compiled| compiled.plan)
+        .map_err(|diagnostics| first(&diagnostics))
+}
+
+/// Plan to maps, held by the value.
+///
+/// # Errors
+/// The first diagnostic.
+pub fn execute(plan: &Plan) -> Result<Loaded<RealKernel>> {
+    let options = LoadOptions {
+        hold: true,
+        raise_nofile: true,
+        ..LoadOptions::default()
+    };
+    load(plan, &RealKernel::new(), &options).map_err(|error| first(&error.diagnostics))
+}
+
+/// The binary form of an object's plan.
+///
+/// # Errors
+/// As [`open`].
+pub fn prepare(object: &[u8]) -> Result<Vec<u8>> {
+    Ok(format::to_binary(&open(object)?)?)
+}
+
+fn first(diagnostics: &[Diagnostic]) -> Error {
+    diagnostics
+        .first()
+        .map_or_else(|| anyhow!("it failed"), |why| anyhow!("{why}"))
+}
