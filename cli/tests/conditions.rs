@@ -253,7 +253,13 @@ fn without_rights_the_capability_is_named() {
     // The checkout may be out of a stranger's reach.
     let place = tempfile::tempdir().unwrap();
     let copy = place.path().join("bpfplan");
-    fs::copy(bpfplan([""; 0]).get_program(), &copy).unwrap();
+    // A process of its own copies: a descriptor of ours, open for writing, would slip into what
+    // other tests start meanwhile, and a file that somebody writes to cannot be executed.
+    let copied = Command::new("cp")
+        .arg(bpfplan([""; 0]).get_program())
+        .arg(&copy)
+        .status();
+    assert!(copied.unwrap().success());
     for path in [place.path(), &copy] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
