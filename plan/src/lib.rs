@@ -13,12 +13,14 @@
 #![deny(missing_docs)]
 
 pub mod btf;
+pub mod c_type;
 pub mod codes;
 pub mod contents;
 pub mod diagnostic;
 pub mod format;
 pub mod globals;
 pub mod model;
+mod plain;
 pub mod rules;
 pub mod steps;
 pub mod types;
@@ -31,5 +33,6 @@ pub use model::{
     BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, NotPlanned,
     Object, Pinning, Plan, Program, Slot, SlotTarget, Source, Template, WithPrograms,
 };
+pub use plain::plain;
 pub use steps::Step;
 pub use types::{Type, TypeId};

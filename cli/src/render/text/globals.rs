@@ -4,7 +4,7 @@ use bpfplan_plan::globals::{Variable, variables};
 use bpfplan_plan::types::Linkage;
 use bpfplan_plan::{Data, Map, Plan};
 
-use super::c_type::Declarator;
+use bpfplan_plan::c_type::Declarator;
 use super::initialiser::{Initialiser, quoted};
 use super::rows::count;
 use crate::render::escape::plain;

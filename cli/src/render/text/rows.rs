@@ -2,7 +2,7 @@
 
 use bpfplan_plan::{Map, MaxEntries, Pinning, Plan, Slot, SlotTarget, Step, TypeId, rules, uapi};
 
-use super::c_type::Declarator;
+use bpfplan_plan::c_type::Declarator;
 use super::maps_of_maps::slot_runs;
 use super::names;
 use super::summary::memory_of;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use bpfplan_plan::types::{Composite, Enum};
 use bpfplan_plan::{Map, Plan, Type, TypeId};
 
-use super::c_type::{Declaration, Declarator};
+use bpfplan_plan::c_type::{Declaration, Declarator};
 use crate::render::escape::plain;
 use crate::render::style::Style;
 
