@@ -118,4 +118,9 @@ bpfplan_plan::codes! {
     pub ADDEND = "BP0358", "slot with an offset";
     /// Two relocations fill one slot.
     pub SLOT_TWICE = "BP0359", "slot filled twice";
+
+    /// Two maps would have the same name in the generated module.
+    pub ONE_RUST_NAME = "BP1001", "two maps with one name in Rust";
+    /// The module cannot be generated.
+    pub BINDINGS = "BP1002", "no bindings";
 }

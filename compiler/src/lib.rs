@@ -14,6 +14,7 @@
 #![deny(missing_docs)]
 
 mod assemble;
+pub mod bindings;
 mod btf;
 mod bytes;
 pub mod codes;

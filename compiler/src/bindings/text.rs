@@ -1,0 +1,187 @@
+//! Source text in the form that rustfmt gives it.
+
+/// Longest line of code (`max_width` of rustfmt).
+const WIDTH: usize = 100;
+/// Longest line of a comment.
+const COMMENT: usize = 90;
+
+/// Text with an indentation.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    text: String,
+    depth: usize,
+}
+
+impl Text {
+    /// The text.
+    pub(super) fn finish(self) -> String {
+        self.text
+    }
+
+    /// A line, or several.
+    pub(super) fn line(&mut self, line: &str) {
+        for line in line.lines() {
+            if !line.is_empty() {
+                self.indent(self.depth);
+                self.text.push_str(line);
+            }
+            self.text.push('\n');
+        }
+        if line.is_empty() {
+            self.text.push('\n');
+        }
+    }
+
+    /// Text as it is.
+    pub(super) fn raw(&mut self, text: &str) {
+        self.text.push_str(text);
+    }
+
+    /// A line, and what follows is indented.
+    pub(super) fn open(&mut self, line: &str) {
+        self.line(line);
+        self.depth += 1;
+    }
+
+    /// What follows is indented.
+    pub(super) fn deeper(&mut self) {
+        self.depth += 1;
+    }
+
+    /// The end of what was indented.
+    pub(super) fn close(&mut self, line: &str) {
+        self.depth = self.depth.saturating_sub(1);
+        self.line(line);
+    }
+
+    /// A comment for `rustdoc`, its paragraphs broken where lines get long.
+    pub(super) fn doc(&mut self, text: &str) {
+        self.comment("///", text);
+    }
+
+    /// A comment for the module.
+    pub(super) fn module_doc(&mut self, text: &str) {
+        self.comment("//!", text);
+    }
+
+    fn comment(&mut self, mark: &str, text: &str) {
+        for paragraph in text.lines() {
+            let mut line = mark.to_owned();
+            for word in words(paragraph) {
+                if line.len() > mark.len() && line.len() + 1 + word.len() > COMMENT {
+                    self.line(&line);
+                    mark.clone_into(&mut line);
+                }
+                line.push(' ');
+                line.push_str(word);
+            }
+            self.line(&line);
+        }
+    }
+
+    /// `name: Type,`, the type on a line of its own if the line were too long.
+    pub(super) fn field(&mut self, name: &str, ty: &str) {
+        if self.fits(name.len() + ty.len() + 3) {
+            self.line(&format!("{name}: {ty},"));
+        } else {
+            self.open(&format!("{name}:"));
+            self.line(&format!("{ty},"));
+            self.depth = self.depth.saturating_sub(1);
+        }
+    }
+
+    /// `head(arguments)tail`, the arguments below each other if the line were too long.
+    pub(super) fn call(&mut self, head: &str, arguments: &[&str], tail: &str) {
+        let inline = arguments.join(", ");
+        if self.fits(head.len() + inline.len() + tail.len() + 2) {
+            self.line(&format!("{head}({inline}){tail}"));
+            return;
+        }
+        self.open(&format!("{head}("));
+        for argument in arguments {
+            self.line(&format!("{argument},"));
+        }
+        self.close(&format!("){tail}"));
+    }
+
+    /// A call of a macro: as [`Text::call`], without a comma after the last argument.
+    pub(super) fn assert(&mut self, condition: &str) {
+        if self.fits(condition.len() + 9) {
+            self.line(&format!("assert!({condition});"));
+            return;
+        }
+        self.open("assert!(");
+        self.line(condition);
+        self.close(");");
+    }
+
+    fn fits(&self, length: usize) -> bool {
+        self.depth * 4 + length <= WIDTH
+    }
+
+    fn indent(&mut self, depth: usize) {
+        for _ in 0..depth {
+            self.text.push_str("    ");
+        }
+    }
+}
+
+/// Words, code between backticks kept together.
+fn words(text: &str) -> Vec<&str> {
+    let mut words = Vec::new();
+    let mut start = 0;
+    let mut code = false;
+    for (index, c) in text.char_indices() {
+        if c == '`' {
+            code = !code;
+        }
+        if c == ' ' && !code {
+            words.extend(text.get(start..index).filter(|word| !word.is_empty()));
+            start = index + 1;
+        }
+    }
+    words.extend(text.get(start..).filter(|word| !word.is_empty()));
+    words
+}
+
+/// A byte string over several lines.
+pub(super) fn byte_string(bytes: &[u8], indent: usize) -> String {
+    let mut text = String::from("b\"");
+    let mut column = indent + 2;
+    for byte in bytes {
+        let escaped = match byte {
+            b'\0' => "\\0".to_owned(),
+            _ => byte.escape_ascii().to_string(),
+        };
+        // A space at the start of a line would be skipped.
+        if column + escaped.len() > WIDTH - 1 && *byte != b' ' {
+            text.push_str("\\\n");
+            text.push_str(&" ".repeat(indent));
+            column = indent;
+        }
+        column += escaped.len();
+        text.push_str(&escaped);
+    }
+    text.push('"');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Text, byte_string};
+
+    #[test]
+    fn long_comments_are_broken_between_words() {
+        let mut text = Text::default();
+        text.doc(&format!("`{} {}` is one word", "a".repeat(50), "b".repeat(60)));
+        assert!(text.finish().ends_with("`\n/// is one word\n"));
+    }
+
+    #[test]
+    fn bytes_stay_the_same() {
+        let bytes: Vec<u8> = (0..=255).chain([b' '; 200]).collect();
+        let text = byte_string(&bytes, 8);
+        assert!(text.lines().all(|line| line.len() < 400));
+        assert!(!text.contains("\\\n         "));
+    }
+}
