@@ -96,6 +96,7 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
             endianness: elf.endianness,
         },
         maps: maps.maps,
+        programs: programs::list(&elf),
         not_planned: not_planned::list(&elf, kconfig),
         types: maps.types,
         kernel_types: maps.kernel_types,
