@@ -28,7 +28,7 @@ pub use explain::{Call, explain};
 pub use lint::lint;
 pub use memory::{Target, memory};
 pub use needs::needs;
-pub use required::required;
+pub use required::{entries_required, required};
 pub use slots::slot_errors;
 pub use verifier::type_refusal;
 pub use version::KernelVersion;

@@ -35,6 +35,12 @@ pub fn required(plan: &Plan) -> Vec<Required<'_>> {
     found.collect()
 }
 
+/// Whether a map or template can be created only with another `max_entries` than its 0.
+#[must_use]
+pub fn entries_required<I>(map: &Map<I>) -> bool {
+    refusal(map).is_some()
+}
+
 fn refusal<I>(map: &Map<I>) -> Option<Refusal> {
     if map.max_entries != MaxEntries::Count(0) {
         return None;
