@@ -21,8 +21,11 @@ pub mod format;
 pub mod globals;
 pub mod model;
 mod plain;
+pub mod number;
+pub mod overrides;
 pub mod rules;
 pub mod steps;
+mod trim;
 pub mod types;
 #[allow(missing_docs)]
 pub mod uapi;

@@ -26,7 +26,9 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let input = match input::read(&args.input, false) {
+    let input = input::read(&args.input, false)
+        .and_then(|input| input.overridden(&args.input, &args.overrides));
+    let input = match input {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
