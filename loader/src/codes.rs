@@ -28,6 +28,15 @@ bpfplan_plan::codes! {
     /// The kernel refused to freeze a map.
     pub FREEZE_REFUSED = "BP0613", "the kernel refused to freeze a map";
 
+    /// A map in the kernel is not what a handle of it says.
+    pub MAP_MISMATCH = "BP0650", "a map is not what its handle says";
+    /// A map cannot be opened.
+    pub MAP_NOT_OPENED = "BP0651", "a map cannot be opened";
+    /// The kernel refused an operation on a map.
+    pub MAP_CALL = "BP0652", "the kernel refused an operation on a map";
+    /// A map changes faster than its keys can be read.
+    pub MAP_ITERATION = "BP0653", "the keys of a map have no end";
+
     /// A map's name cannot be the name of a pin.
     pub PIN_NAME = "BP0701", "a map's name cannot be a pin's name";
     /// Several maps would be pinned under one name.

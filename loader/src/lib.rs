@@ -33,6 +33,7 @@ mod failing;
 mod journal;
 pub mod kernel;
 mod loaded;
+pub mod maps;
 mod options;
 mod pinning;
 mod pins;
@@ -55,3 +56,4 @@ pub use recording::{PretendFd, RecordedAttributes, RecordedCall, RecordingKernel
 pub use slots::Way;
 pub use sys::{Descriptor, RealKernel};
 pub use unload::{Unloaded, unload};
+pub use zerocopy;

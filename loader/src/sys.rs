@@ -3,7 +3,12 @@
 #![allow(unsafe_code)]
 
 mod bpf;
+mod elements;
+mod ring;
 mod system;
+
+pub(crate) use elements::RealElements;
+pub(crate) use ring::Ring;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -54,6 +59,12 @@ impl RealKernel {
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl From<Descriptor> for OwnedFd {
+    fn from(descriptor: Descriptor) -> Self {
+        descriptor.fd
     }
 }
 
