@@ -23,6 +23,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod bindings;
 mod btf;
 pub mod codes;
 mod contents;
