@@ -60,12 +60,6 @@ impl<'p> Items<'p> {
         self.items
     }
 
-    /// The name of an item.
-    pub(super) fn name(&self, index: usize) -> String {
-        let item = self.items.get(index);
-        item.map(|item| item.name.clone()).unwrap_or_default()
-    }
-
     /// The type of keys or values of `size` bytes; bytes if it is not known or has another size.
     pub(super) fn sized(&mut self, ty: Option<TypeId>, size: u32, hint: &str) -> Shape {
         ty.and_then(|ty| self.shape(ty, hint, 0))

@@ -56,15 +56,7 @@ impl Text {
 
     /// A comment for `rustdoc`, its paragraphs broken where lines get long.
     pub(super) fn doc(&mut self, text: &str) {
-        self.comment("///", text);
-    }
-
-    /// A comment for the module.
-    pub(super) fn module_doc(&mut self, text: &str) {
-        self.comment("//!", text);
-    }
-
-    fn comment(&mut self, mark: &str, text: &str) {
+        let mark = "///";
         for paragraph in text.lines() {
             let mut line = mark.to_owned();
             for word in words(paragraph) {
@@ -113,6 +105,17 @@ impl Text {
         self.open("assert!(");
         self.line(condition);
         self.close(");");
+    }
+
+    /// `#[derive(traits)]`.
+    pub(super) fn derive(&mut self, traits: &str) {
+        if self.fits(traits.len() + 11) {
+            self.line(&format!("#[derive({traits})]"));
+            return;
+        }
+        self.open("#[derive(");
+        self.line(&format!("{traits},"));
+        self.close(")]");
     }
 
     fn fits(&self, length: usize) -> bool {

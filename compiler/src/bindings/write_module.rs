@@ -246,7 +246,7 @@ fn load_impl(text: &mut Text, module: &Module<'_>) {
         );
     }
     for field in module.fields {
-        text.call("self.plan.change", &[&format!("self.maps.{}", field.name)], ";");
+        text.call("self.plan.change", &[&format!("&self.maps.{}", field.name)], ";");
     }
     text.line("let loaded = self.plan.load(options)?;");
     text.open(&format!("::core::result::Result::Ok({name} {{"));

@@ -85,8 +85,8 @@ fn derive(text: &mut Text, eq: bool, debug: bool) {
     if eq {
         traits.extend(["Eq", "Hash"]);
     }
-    text.line(&format!("#[derive({})]", traits.join(", ")));
-    text.line("#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]");
+    traits.extend(["FromBytes", "IntoBytes", "Immutable", "KnownLayout"]);
+    text.derive(&traits.join(", "));
     text.line("#[zerocopy(crate = \"::bpfplan_loader::zerocopy\")]");
 }
 

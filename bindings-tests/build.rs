@@ -1,0 +1,54 @@
+//! Generates a module for every fixture that plans and is of this machine's byte order.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use bpfplan_compiler::bindings::{BindingsOptions, Embed, generate};
+use bpfplan_compiler::{Options, compile};
+use bpfplan_plan::Endianness;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let objects = Path::new("../fixtures/obj");
+    println!("cargo::rerun-if-changed={}", objects.display());
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
+    let mut paths: Vec<PathBuf> = fs::read_dir(objects)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    paths.sort();
+    let mut modules = String::new();
+    for path in paths {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(stem) = file.strip_suffix(".bpf.o") else {
+            continue;
+        };
+        let Ok(compiled) = compile(&fs::read(&path)?, &file, &Options { hash: false }) else {
+            continue;
+        };
+        if compiled.plan.object.endianness != Endianness::NATIVE {
+            continue;
+        }
+        let module = stem.replace('.', "_");
+        // Both ways of embedding are compiled.
+        let embed = if stem.starts_with("value") {
+            Embed::Bytes
+        } else {
+            Embed::File(format!("{module}.plan"))
+        };
+        let options = BindingsOptions { embed, name: None };
+        let bindings = generate(&compiled.plan, &options).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            format!("{file}: {}", problems.join("; "))
+        })?;
+        fs::write(out.join(format!("{module}.plan")), &bindings.plan)?;
+        fs::write(out.join(format!("{module}.rs")), &bindings.source)?;
+        write!(
+            modules,
+            "/// The module of `{file}`.\npub mod {module} {{\n    \
+             include!(concat!(env!(\"OUT_DIR\"), \"/{module}.rs\"));\n}}\n",
+        )?;
+    }
+    fs::write(out.join("modules.rs"), modules)?;
+    Ok(())
+}
