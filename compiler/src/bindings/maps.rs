@@ -60,7 +60,7 @@ pub(super) fn fields(plan: &Plan, items: &mut Items<'_>) -> Result<Vec<MapField>
                 let doc = format!("section {}", plain(datasec));
                 let value = items.section(&names::camel(datasec), doc, vars, map.value_size);
                 let settable = map.externs.is_empty() && map.data.is_some();
-                let handle = handle(items, map, &name, Some(value.clone()));
+                let handle = handle(items, map, &name, Some(&value));
                 (handle, settable.then_some(value))
             }
             None => (handle(items, map, &name, None), None),
@@ -101,72 +101,68 @@ fn section<'p>(plan: &'p Plan, map: &Map) -> Option<(&'p str, &'p [SecVar])> {
     }
 }
 
-fn handle<I>(items: &mut Items<'_>, map: &Map<I>, name: &str, value: Option<Shape>) -> Handle
+/// The handle of a map; `value` is the type of its values, if it is known already.
+fn handle<I>(items: &mut Items<'_>, map: &Map<I>, name: &str, value: Option<&Shape>) -> Handle
 where
     Map<I>: WithInner,
 {
-    let mut key = || {
-        let hint = format!("{}__key", names::plain(name));
-        Argument::Data(items.sized(map.key_type, map.key_size, &hint))
-    };
-    let key = match map.map_type.0 {
-        uapi::BPF_MAP_TYPE_HASH
-        | uapi::BPF_MAP_TYPE_LRU_HASH
-        | uapi::BPF_MAP_TYPE_PERCPU_HASH
-        | uapi::BPF_MAP_TYPE_LRU_PERCPU_HASH
-        | uapi::BPF_MAP_TYPE_LPM_TRIE
-        | uapi::BPF_MAP_TYPE_HASH_OF_MAPS => Some(key()),
-        _ => None,
-    };
-    let name_of = |value: &'static str| value;
-    let with_value = |items: &mut Items<'_>, handle: &'static str, key: Option<Argument>| {
-        let hint = format!("{}__value", names::plain(name));
-        let value = value
-            .clone()
-            .unwrap_or_else(|| items.sized(map.value_type, map.value_size, &hint));
-        Handle {
-            name: name_of(handle),
-            arguments: key.into_iter().chain([Argument::Data(value)]).collect(),
-        }
-    };
-    match map.map_type.0 {
-        uapi::BPF_MAP_TYPE_ARRAY => with_value(items, "Array", None),
-        uapi::BPF_MAP_TYPE_PERCPU_ARRAY => with_value(items, "PerCpuArray", None),
-        uapi::BPF_MAP_TYPE_HASH | uapi::BPF_MAP_TYPE_LRU_HASH => with_value(items, "Hash", key),
+    let kind = map.map_type.0;
+    let (handle, key, held) = match kind {
+        uapi::BPF_MAP_TYPE_ARRAY => ("Array", false, Held::Value),
+        uapi::BPF_MAP_TYPE_PERCPU_ARRAY => ("PerCpuArray", false, Held::Value),
+        uapi::BPF_MAP_TYPE_HASH | uapi::BPF_MAP_TYPE_LRU_HASH => ("Hash", true, Held::Value),
         uapi::BPF_MAP_TYPE_PERCPU_HASH | uapi::BPF_MAP_TYPE_LRU_PERCPU_HASH => {
-            with_value(items, "PerCpuHash", key)
+            ("PerCpuHash", true, Held::Value)
         }
-        uapi::BPF_MAP_TYPE_LPM_TRIE => with_value(items, "LpmTrie", key),
-        uapi::BPF_MAP_TYPE_QUEUE => with_value(items, "Queue", None),
-        uapi::BPF_MAP_TYPE_STACK => with_value(items, "Stack", None),
-        uapi::BPF_MAP_TYPE_BLOOM_FILTER => with_value(items, "BloomFilter", None),
-        uapi::BPF_MAP_TYPE_RINGBUF => Handle::plain("RingBuf"),
-        uapi::BPF_MAP_TYPE_PROG_ARRAY => Handle::plain("ProgArray"),
-        uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS | uapi::BPF_MAP_TYPE_HASH_OF_MAPS => {
-            let inner = map.inner_handle(items, name);
-            let inner = inner.unwrap_or_else(|| Handle::plain("RawMap"));
-            let outer = match map.map_type.0 {
-                uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS => "ArrayOfMaps",
-                _ => "HashOfMaps",
+        uapi::BPF_MAP_TYPE_LPM_TRIE => ("LpmTrie", true, Held::Value),
+        uapi::BPF_MAP_TYPE_QUEUE => ("Queue", false, Held::Value),
+        uapi::BPF_MAP_TYPE_STACK => ("Stack", false, Held::Value),
+        uapi::BPF_MAP_TYPE_BLOOM_FILTER => ("BloomFilter", false, Held::Value),
+        uapi::BPF_MAP_TYPE_RINGBUF => ("RingBuf", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_PROG_ARRAY => ("ProgArray", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS => ("ArrayOfMaps", false, Held::Maps),
+        uapi::BPF_MAP_TYPE_HASH_OF_MAPS => ("HashOfMaps", true, Held::Maps),
+        _ => ("RawMap", false, Held::Nothing),
+    };
+    let mut arguments = Vec::new();
+    if key {
+        let hint = format!("{}__key", names::plain(name));
+        let key = items.sized(map.key_type, map.key_size, &hint);
+        arguments.push(Argument::Data(key));
+    }
+    match held {
+        Held::Value => {
+            let hint = format!("{}__value", names::plain(name));
+            let value = match value {
+                Some(value) => value.clone(),
+                None => items.sized(map.value_type, map.value_size, &hint),
             };
-            let inner = Argument::Handle(Box::new(inner));
-            Handle {
-                name: outer,
-                arguments: key.into_iter().chain([inner]).collect(),
-            }
+            arguments.push(Argument::Data(value));
         }
-        _ => Handle::plain("RawMap"),
+        Held::Maps => {
+            let inner = map.inner_handle(items, name);
+            let inner = inner.unwrap_or_else(|| Handle {
+                name: "RawMap",
+                arguments: Vec::new(),
+            });
+            arguments.push(Argument::Handle(Box::new(inner)));
+        }
+        Held::Nothing => {}
+    }
+    Handle {
+        name: handle,
+        arguments,
     }
 }
 
-impl Handle {
-    fn plain(name: &'static str) -> Self {
-        Self {
-            name,
-            arguments: Vec::new(),
-        }
-    }
+/// What the last type argument of a handle is.
+enum Held {
+    Value,
+    Maps,
+    Nothing,
+}
 
+impl Handle {
     /// The type in Rust; `names` are the items' paths.
     pub(super) fn render(&self, names: &dyn Fn(usize) -> String) -> String {
         let arguments: Vec<String> = self

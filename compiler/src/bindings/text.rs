@@ -2,6 +2,8 @@
 
 /// Longest line of code (`max_width` of rustfmt).
 const WIDTH: usize = 100;
+/// Longest arguments of a call on one line (`fn_call_width` of rustfmt).
+const ARGUMENTS: usize = 60;
 /// Longest line of a comment.
 const COMMENT: usize = 90;
 
@@ -48,6 +50,11 @@ impl Text {
         self.depth += 1;
     }
 
+    /// What follows is indented less.
+    pub(super) fn shallower(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
     /// The end of what was indented.
     pub(super) fn close(&mut self, line: &str) {
         self.depth = self.depth.saturating_sub(1);
@@ -71,21 +78,64 @@ impl Text {
         }
     }
 
-    /// `name: Type,`, the type on a line of its own if the line were too long.
+    /// `name: Type,`; if the line were too long, the type below the name, or its arguments on lines
+    /// of their own.
     pub(super) fn field(&mut self, name: &str, ty: &str) {
-        if self.fits(name.len() + ty.len() + 3) {
-            self.line(&format!("{name}: {ty},"));
-        } else {
-            self.open(&format!("{name}:"));
-            self.line(&format!("{ty},"));
-            self.depth = self.depth.saturating_sub(1);
+        self.typed(&format!("{name}: "), ty, ",");
+    }
+
+    /// `head Type tail`, broken as [`Text::field`] is.
+    pub(super) fn typed(&mut self, head: &str, ty: &str, tail: &str) {
+        if self.fits(head.len() + ty.len() + tail.len()) {
+            self.line(&format!("{head}{ty}{tail}"));
+            return;
+        }
+        let below = !head.is_empty() && self.fits(4 + ty.len() + tail.len());
+        match arguments(ty).filter(|_| !below) {
+            Some((path, arguments)) => {
+                self.open(&format!("{head}{path}<"));
+                for argument in arguments {
+                    self.typed("", argument, ",");
+                }
+                self.close(&format!(">{tail}"));
+            }
+            None => {
+                self.open(head.trim_end());
+                self.line(&format!("{ty}{tail}"));
+                self.shallower();
+            }
         }
     }
 
-    /// `head(arguments)tail`, the arguments below each other if the line were too long.
+    /// The head of a function without parameters, and what follows is indented.
+    pub(super) fn function(&mut self, head: &str, returns: &str) {
+        let length = head.len() + returns.len() + 4;
+        if self.fits(length + 2) {
+            self.line(&format!("{head} -> {returns} {{"));
+        } else if self.fits(length.saturating_sub(1)) {
+            self.line(&format!("{head} -> {returns}"));
+            self.line("{");
+        } else {
+            self.line(head);
+            self.line(&format!("-> {returns} {{"));
+        }
+        self.depth += 1;
+    }
+
+    /// A call of a function: as [`Text::list`], and arguments that are long in sum below each other.
     pub(super) fn call(&mut self, head: &str, arguments: &[&str], tail: &str) {
+        let long = arguments.join(", ").len() > ARGUMENTS;
+        self.arguments(head, arguments, tail, long);
+    }
+
+    /// `head(arguments)tail`, the arguments below each other if the line were too long.
+    pub(super) fn list(&mut self, head: &str, arguments: &[&str], tail: &str) {
+        self.arguments(head, arguments, tail, false);
+    }
+
+    fn arguments(&mut self, head: &str, arguments: &[&str], tail: &str, long: bool) {
         let inline = arguments.join(", ");
-        if self.fits(head.len() + inline.len() + tail.len() + 2) {
+        if !long && self.fits(head.len() + inline.len() + tail.len() + 2) {
             self.line(&format!("{head}({inline}){tail}"));
             return;
         }
@@ -109,7 +159,8 @@ impl Text {
 
     /// `#[derive(traits)]`.
     pub(super) fn derive(&mut self, traits: &str) {
-        if self.fits(traits.len() + 11) {
+        // rustfmt breaks derives one column before other lines.
+        if self.fits(traits.len() + 13) {
             self.line(&format!("#[derive({traits})]"));
             return;
         }
@@ -127,6 +178,27 @@ impl Text {
             self.text.push_str("    ");
         }
     }
+}
+
+/// The path of a generic type, and its arguments.
+fn arguments(ty: &str) -> Option<(&str, Vec<&str>)> {
+    let (path, rest) = ty.split_once('<')?;
+    let rest = rest.strip_suffix('>')?;
+    let mut arguments = Vec::new();
+    let (mut start, mut depth) = (0, 0_usize);
+    for (index, c) in rest.char_indices() {
+        match c {
+            '<' | '[' => depth += 1,
+            '>' | ']' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                arguments.push(rest.get(start..index)?.trim());
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    arguments.push(rest.get(start..)?.trim());
+    Some((path, arguments))
 }
 
 /// Words, code between backticks kept together.

@@ -182,10 +182,17 @@ fn open_impl(text: &mut Text, module: &Module<'_>) {
     text.line("///");
     text.doc("# Errors");
     text.doc("If the loader is of another version than what made the plan.");
-    text.open(&format!(
-        "pub fn open() -> ::core::result::Result<Open{name}, ::bpfplan_loader::LoadError> {{"
-    ));
-    text.line(&format!("let plan = {SUPPORT}::OpenPlan::read(Self::PLAN)?;"));
+    text.function(
+        "pub fn open()",
+        &format!("::core::result::Result<Open{name}, ::bpfplan_loader::LoadError>"),
+    );
+    let used = if module.fields.is_empty() {
+        "OpenPlan"
+    } else {
+        "{OpenMap, OpenPlan}"
+    };
+    text.line(&format!("use {SUPPORT}::{used};"));
+    text.line("let plan = OpenPlan::read(Self::PLAN)?;");
     text.open(&format!("::core::result::Result::Ok(Open{name} {{"));
     if module.fields.is_empty() {
         text.line(&format!("maps: Open{name}Maps {{}},"));
@@ -195,8 +202,8 @@ fn open_impl(text: &mut Text, module: &Module<'_>) {
             initial(
                 text,
                 &field.name,
-                &format!("{SUPPORT}::OpenMap::new"),
-                &format!("{:?}", field.map),
+                "OpenMap::new",
+                &[&format!("{:?}", field.map)],
             );
         }
         text.close("},");
@@ -205,8 +212,8 @@ fn open_impl(text: &mut Text, module: &Module<'_>) {
         initial(
             text,
             &field.name,
-            "plan.contents",
-            &format!("{:?}", field.map),
+            "OpenPlan::contents",
+            &["&plan", &format!("{:?}", field.map)],
         );
     }
     text.line("plan,");
@@ -215,9 +222,9 @@ fn open_impl(text: &mut Text, module: &Module<'_>) {
     text.close("}");
 }
 
-/// `name: head(argument),`.
-fn initial(text: &mut Text, name: &str, head: &str, argument: &str) {
-    text.call(&format!("{name}: {head}"), &[argument], ",");
+/// `name: head(arguments),`.
+fn initial(text: &mut Text, name: &str, head: &str, arguments: &[&str]) {
+    text.call(&format!("{name}: {head}"), arguments, ",");
 }
 
 fn load_impl(text: &mut Text, module: &Module<'_>) {
@@ -233,22 +240,32 @@ fn load_impl(text: &mut Text, module: &Module<'_>) {
     text.open("pub fn load(");
     text.line(&format!("{mutable},"));
     text.line("options: &::bpfplan_loader::LoadOptions,");
-    text.close(&format!(
-        ") -> ::core::result::Result<{name}, ::bpfplan_loader::LoadError> {{"
-    ));
+    text.shallower();
+    text.typed(
+        ") -> ",
+        &format!("::core::result::Result<{name}, ::bpfplan_loader::LoadError>"),
+        " {",
+    );
     text.deeper();
+    let used = if module.fields.is_empty() {
+        "OpenPlan"
+    } else {
+        "{LoadedPlan, OpenPlan}"
+    };
+    text.line(&format!("use {SUPPORT}::{used};"));
     for field in module.fields.iter().filter(|field| field.contents.is_some()) {
         let contents = format!("&*self.{}", field.name);
         text.call(
-            "self.plan.set_contents",
-            &[&format!("{:?}", field.map), &contents],
+            "OpenPlan::set_contents",
+            &["&mut self.plan", &format!("{:?}", field.map), &contents],
             ";",
         );
     }
     for field in module.fields {
-        text.call("self.plan.change", &[&format!("&self.maps.{}", field.name)], ";");
+        let map = format!("&self.maps.{}", field.name);
+        text.call("OpenPlan::change", &["&mut self.plan", &map], ";");
     }
-    text.line("let loaded = self.plan.load(options)?;");
+    text.line("let loaded = OpenPlan::load(self.plan, options)?;");
     text.open(&format!("::core::result::Result::Ok({name} {{"));
     if module.fields.is_empty() {
         text.line(&format!("maps: {name}Maps {{}},"));
@@ -256,7 +273,8 @@ fn load_impl(text: &mut Text, module: &Module<'_>) {
         text.open(&format!("maps: {name}Maps {{"));
         for field in module.fields {
             let map = format!("{:?}", field.map);
-            text.call(&format!("{}: loaded.handle", field.name), &[&map], "?,");
+            let head = format!("{}: LoadedPlan::handle", field.name);
+            text.call(&head, &["&loaded", &map], "?,");
         }
         text.close("},");
     }

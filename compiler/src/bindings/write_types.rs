@@ -130,7 +130,7 @@ fn accessor(text: &mut Text, accessor: &Accessor, path: &dyn Fn(usize) -> String
     } = accessor;
     text.doc(doc);
     text.line("#[must_use]");
-    text.call(&format!("pub fn {getter}"), &["&self"], &format!(" -> {ty} {{"));
+    text.list(&format!("pub fn {getter}"), &["&self"], &format!(" -> {ty} {{"));
     text.deeper();
     let own = format!("&self.{field}");
     match place {
@@ -157,7 +157,7 @@ fn accessor(text: &mut Text, accessor: &Accessor, path: &dyn Fn(usize) -> String
     text.line("");
     text.doc(&format!("Sets {doc}."));
     let value = format!("value: {ty}");
-    text.call(&format!("pub fn {setter}"), &["&mut self", &value], " {");
+    text.list(&format!("pub fn {setter}"), &["&mut self", &value], " {");
     text.deeper();
     let own = format!("&mut self.{field}");
     match place {

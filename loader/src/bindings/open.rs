@@ -157,29 +157,29 @@ impl OpenMap {
     /// Sets the number of entries; bytes for ring buffers, which are rounded up to what the
     /// kernel takes.
     pub fn set_max_entries(&mut self, entries: u32) -> &mut Self {
-        self.set("max_entries", entries.to_string())
+        self.set("max_entries", &entries.to_string())
     }
 
     /// Sets the `BPF_F_*` flags, all of them ([`bpfplan_plan::uapi`] has the constants).
     pub fn set_map_flags(&mut self, flags: u32) -> &mut Self {
-        self.set("map_flags", flags.to_string())
+        self.set("map_flags", &flags.to_string())
     }
 
     /// Sets the NUMA node; the kernel looks at it with `BPF_F_NUMA_NODE`.
     pub fn set_numa_node(&mut self, node: u32) -> &mut Self {
-        self.set("numa_node", node.to_string())
+        self.set("numa_node", &node.to_string())
     }
 
     /// Sets the number of entries of the inner template.
     pub fn set_inner_max_entries(&mut self, entries: u32) -> &mut Self {
-        self.set("inner.max_entries", entries.to_string())
+        self.set("inner.max_entries", &entries.to_string())
     }
 
     /// Sets a field; the last value counts.
-    fn set(&mut self, field: &str, value: String) -> &mut Self {
+    fn set(&mut self, field: &str, value: &str) -> &mut Self {
         let target = format!("{}/{field}", self.name);
         self.set.retain(|set| set.target() != target);
-        self.set.push(Override::new(target, value.as_str()));
+        self.set.push(Override::new(target, value));
         self
     }
 }
