@@ -16,6 +16,7 @@
 mod assemble;
 pub mod bindings;
 mod btf;
+pub mod build;
 mod bytes;
 pub mod codes;
 mod declaration;

@@ -67,7 +67,8 @@ impl<'p> Items<'p> {
             .unwrap_or_else(|| Shape::bytes(size))
     }
 
-    /// The struct of a section of `size` bytes.
+    /// The struct of a section of `size` bytes, and of bytes up to its alignment behind them, so
+    /// that its variables can be referred to.
     pub(super) fn section(&mut self, name: &str, doc: String, vars: &[SecVar], size: u32) -> Shape {
         let mut members = Vec::new();
         for place in vars {
@@ -85,6 +86,10 @@ impl<'p> Items<'p> {
                 bits: None,
             });
         }
+        let align = members.iter().map(|member| member.shape.align).max();
+        let size = size
+            .checked_next_multiple_of(align.unwrap_or(1))
+            .unwrap_or(size);
         let content = self.composite(doc, &members, size, false);
         self.add(names::type_identifier(name), content)
     }
@@ -185,13 +190,7 @@ impl<'p> Items<'p> {
     }
 
     /// A struct with fields, or one of bytes if it is a union or cannot have fields.
-    fn composite(
-        &mut self,
-        c_name: String,
-        members: &[Member],
-        size: u32,
-        union: bool,
-    ) -> Content {
+    fn composite(&mut self, c_name: String, members: &[Member], size: u32, union: bool) -> Content {
         let layout = if union {
             None
         } else {
@@ -258,8 +257,9 @@ impl<'p> Items<'p> {
                     let field = bytes_field(&mut scope, "_bits", &mut bits, offset, size);
                     for index in inside {
                         let member = members.get(index);
-                        let made = member
-                            .and_then(|member| self.bits(member, &field.name, offset, &mut functions));
+                        let made = member.and_then(|member| {
+                            self.bits(member, &field.name, offset, &mut functions)
+                        });
                         accessors.extend(made);
                     }
                     fields.push(field);

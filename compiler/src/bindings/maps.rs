@@ -7,7 +7,7 @@ use bpfplan_plan::{Diagnostic, Map, Plan, Type, plain, uapi};
 
 use super::collect::Items;
 use super::names;
-use super::ty::Shape;
+use super::ty::{SUPPORT, Shape};
 use crate::codes;
 
 /// A map as a field.
@@ -25,7 +25,7 @@ pub(super) struct MapField {
     pub(super) doc: String,
 }
 
-/// A handle of `bpfplan_loader::maps` with its types.
+/// A handle of `bpfplan_loader::maps`, or `Section` of `bpfplan_loader::bindings`, with its types.
 #[derive(Debug)]
 pub(super) struct Handle {
     pub(super) name: &'static str,
@@ -108,6 +108,7 @@ where
 {
     let kind = map.map_type.0;
     let (handle, key, held) = match kind {
+        uapi::BPF_MAP_TYPE_ARRAY if value.is_some() => ("Section", false, Held::Value),
         uapi::BPF_MAP_TYPE_ARRAY => ("Array", false, Held::Value),
         uapi::BPF_MAP_TYPE_PERCPU_ARRAY => ("PerCpuArray", false, Held::Value),
         uapi::BPF_MAP_TYPE_HASH | uapi::BPF_MAP_TYPE_LRU_HASH => ("Hash", true, Held::Value),
@@ -173,7 +174,10 @@ impl Handle {
                 Argument::Handle(handle) => handle.render(names),
             })
             .collect();
-        let path = format!("::bpfplan_loader::maps::{}", self.name);
+        let path = match self.name {
+            "Section" => format!("{SUPPORT}::Section"),
+            name => format!("::bpfplan_loader::maps::{name}"),
+        };
         if arguments.is_empty() {
             path
         } else {
@@ -224,6 +228,9 @@ fn collision(name: &str, map: &Map, other: &Map) -> Diagnostic {
     )
     .map(&map.name)
     .at(map.source.as_ref(), "the second one")
-    .at(other.source.as_ref(), format!("'{}' is declared here", other.name))
+    .at(
+        other.source.as_ref(),
+        format!("'{}' is declared here", other.name),
+    )
     .help("rename one of them")
 }

@@ -248,7 +248,11 @@ mod tests {
     #[test]
     fn long_comments_are_broken_between_words() {
         let mut text = Text::default();
-        text.doc(&format!("`{} {}` is one word", "a".repeat(50), "b".repeat(60)));
+        text.doc(&format!(
+            "`{} {}` is one word",
+            "a".repeat(50),
+            "b".repeat(60)
+        ));
         assert!(text.finish().ends_with("`\n/// is one word\n"));
     }
 

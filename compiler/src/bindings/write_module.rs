@@ -71,7 +71,10 @@ pub(super) fn write(module: &Module<'_>) -> String {
 
 fn path(module: &Module<'_>, index: usize) -> String {
     let item = module.items.get(index);
-    format!("types::{}", item.map(|item| item.name.as_str()).unwrap_or_default())
+    format!(
+        "types::{}",
+        item.map(|item| item.name.as_str()).unwrap_or_default()
+    )
 }
 
 fn shown(name: &str) -> String {
@@ -208,7 +211,11 @@ fn open_impl(text: &mut Text, module: &Module<'_>) {
         }
         text.close("},");
     }
-    for field in module.fields.iter().filter(|field| field.contents.is_some()) {
+    for field in module
+        .fields
+        .iter()
+        .filter(|field| field.contents.is_some())
+    {
         initial(
             text,
             &field.name,
@@ -236,7 +243,11 @@ fn load_impl(text: &mut Text, module: &Module<'_>) {
     text.line("///");
     text.doc("# Errors");
     text.doc("What is wrong with a change, or what the kernel refused; nothing is left then.");
-    let mutable = if module.fields.is_empty() { "self" } else { "mut self" };
+    let mutable = if module.fields.is_empty() {
+        "self"
+    } else {
+        "mut self"
+    };
     text.open("pub fn load(");
     text.line(&format!("{mutable},"));
     text.line("options: &::bpfplan_loader::LoadOptions,");
@@ -253,7 +264,11 @@ fn load_impl(text: &mut Text, module: &Module<'_>) {
         "{LoadedPlan, OpenPlan}"
     };
     text.line(&format!("use {SUPPORT}::{used};"));
-    for field in module.fields.iter().filter(|field| field.contents.is_some()) {
+    for field in module
+        .fields
+        .iter()
+        .filter(|field| field.contents.is_some())
+    {
         let contents = format!("&*self.{}", field.name);
         text.call(
             "OpenPlan::set_contents",

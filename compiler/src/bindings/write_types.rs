@@ -75,7 +75,10 @@ fn composite(
 
 fn describe(text: &mut Text, content: &Content) {
     let plural = if content.size == 1 { "" } else { "s" };
-    text.doc(&format!("`{}`, {} byte{plural}.", content.c_name, content.size));
+    text.doc(&format!(
+        "`{}`, {} byte{plural}.",
+        content.c_name, content.size
+    ));
 }
 
 fn derive(text: &mut Text, eq: bool, debug: bool) {
@@ -130,12 +133,20 @@ fn accessor(text: &mut Text, accessor: &Accessor, path: &dyn Fn(usize) -> String
     } = accessor;
     text.doc(doc);
     text.line("#[must_use]");
-    text.list(&format!("pub fn {getter}"), &["&self"], &format!(" -> {ty} {{"));
+    text.list(
+        &format!("pub fn {getter}"),
+        &["&self"],
+        &format!(" -> {ty} {{"),
+    );
     text.deeper();
     let own = format!("&self.{field}");
     match place {
         Place::Bytes { offset } => {
-            text.call(&format!("{SUPPORT}::read"), &[&own, &offset.to_string()], "");
+            text.call(
+                &format!("{SUPPORT}::read"),
+                &[&own, &offset.to_string()],
+                "",
+            );
         }
         Place::Bits {
             offset,

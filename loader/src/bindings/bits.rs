@@ -66,7 +66,10 @@ impl Bits for Bool {
 /// bytes are zeros.
 #[must_use]
 pub fn read_bits<T: Bits>(bytes: &[u8], offset: u32, width: u32) -> T {
-    T::from_bits(get(bytes, offset, width, cfg!(target_endian = "big")), width)
+    T::from_bits(
+        get(bytes, offset, width, cfg!(target_endian = "big")),
+        width,
+    )
 }
 
 /// Sets a bitfield as [`read_bits`] reads it; bits of the value beyond `width` are cut, as in C.

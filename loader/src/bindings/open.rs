@@ -120,6 +120,9 @@ fn set(plan: &mut Plan, name: &str, bytes: Vec<u8>) {
     if present.map_or(&[][..], |stored| &stored.bytes) == bytes {
         return;
     }
+    // Behind the section are bytes that only align it.
+    let size = usize::try_from(data.size).unwrap_or(usize::MAX);
+    let bytes = contents::stored(bytes.get(..size).unwrap_or(&bytes)).to_vec();
     map.data = Some(Data::new(&bytes, data.size, data.frozen));
     plan.contents.retain(|stored| stored.map != name);
     if bytes.is_empty() {
@@ -131,8 +134,10 @@ fn set(plan: &mut Plan, name: &str, bytes: Vec<u8>) {
     });
     // Contents stand in the order of the maps.
     let maps = plan.maps.iter();
-    let order: std::collections::HashMap<&str, usize> =
-        maps.enumerate().map(|(index, map)| (map.name.as_str(), index)).collect();
+    let order: std::collections::HashMap<&str, usize> = maps
+        .enumerate()
+        .map(|(index, map)| (map.name.as_str(), index))
+        .collect();
     plan.contents
         .sort_by_key(|stored| order.get(stored.map.as_str()).copied());
 }
@@ -208,10 +213,8 @@ impl LoadedPlan {
         match self.loaded.map(map) {
             Some(map) => Ok(H::from_loaded(map)?),
             None => {
-                let diagnostic = Diagnostic::error(
-                    bpfplan_plan::codes::PLAN_MAP,
-                    "the plan has no such map",
-                );
+                let diagnostic =
+                    Diagnostic::error(bpfplan_plan::codes::PLAN_MAP, "the plan has no such map");
                 Err(LoadError::new(ErrorKind::Plan, vec![diagnostic.map(map)]))
             }
         }

@@ -7,8 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// `_Bool` as it is in memory: a byte, of which 0 is false and all others are true.
 ///
 /// Rust's `bool` may not hold other bytes than 0 and 1, and a map can.
-#[derive(Clone, Copy, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
 pub struct Bool(u8);
 
@@ -64,8 +63,9 @@ impl fmt::Debug for Bool {
 }
 
 /// A pointer of a BPF program: an address that means nothing here. It has 64 bits on all machines.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct Ptr(pub u64);
 
