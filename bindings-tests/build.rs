@@ -7,7 +7,13 @@ use std::{env, fs};
 
 use bpfplan_compiler::bindings::{BindingsOptions, Embed, generate};
 use bpfplan_compiler::{Options, compile};
-use bpfplan_plan::Endianness;
+use bpfplan_plan::{Endianness, Plan};
+
+#[allow(
+    clippy::indexing_slicing,
+    reason = "a build that fails is a test that fails"
+)]
+mod zoo;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let objects = Path::new("../fixtures/obj");
@@ -17,7 +23,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     paths.sort();
-    let mut modules = String::new();
+    let mut modules = Modules {
+        out,
+        text: String::new(),
+    };
     for path in paths {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         let Some(stem) = file.strip_suffix(".bpf.o") else {
@@ -26,29 +35,46 @@ fn main() -> Result<(), Box<dyn Error>> {
         let Ok(compiled) = compile(&fs::read(&path)?, &file, &Options { hash: false }) else {
             continue;
         };
-        if compiled.plan.object.endianness != Endianness::NATIVE {
-            continue;
+        if compiled.plan.object.endianness == Endianness::NATIVE {
+            modules.add(&stem.replace('.', "_"), &compiled.plan)?;
         }
-        let module = stem.replace('.', "_");
+    }
+    modules.add("zoo_names", &zoo::names())?;
+    for seed in 0..4 {
+        modules.add(&format!("zoo_random_{seed}"), &zoo::random(seed))?;
+    }
+    fs::write(modules.out.join("modules.rs"), modules.text)?;
+    Ok(())
+}
+
+/// The modules so far.
+struct Modules {
+    out: PathBuf,
+    text: String,
+}
+
+impl Modules {
+    /// Writes a module.
+    fn add(&mut self, module: &str, plan: &Plan) -> Result<(), Box<dyn Error>> {
         // Both ways of embedding are compiled.
-        let embed = if stem.starts_with("value") {
+        let embed = if module.starts_with("value") {
             Embed::Bytes
         } else {
             Embed::File(format!("{module}.plan"))
         };
         let options = BindingsOptions { embed, name: None };
-        let bindings = generate(&compiled.plan, &options).map_err(|problems| {
+        let bindings = generate(plan, &options).map_err(|problems| {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            format!("{file}: {}", problems.join("; "))
+            format!("{module}: {}", problems.join("; "))
         })?;
-        fs::write(out.join(format!("{module}.plan")), &bindings.plan)?;
-        fs::write(out.join(format!("{module}.rs")), &bindings.source)?;
+        fs::write(self.out.join(format!("{module}.plan")), &bindings.plan)?;
+        fs::write(self.out.join(format!("{module}.rs")), &bindings.source)?;
         write!(
-            modules,
-            "/// The module of `{file}`.\npub mod {module} {{\n    \
+            self.text,
+            "/// The module of `{}`.\npub mod {module} {{\n    \
              include!(concat!(env!(\"OUT_DIR\"), \"/{module}.rs\"));\n}}\n",
+            plan.object.name,
         )?;
+        Ok(())
     }
-    fs::write(out.join("modules.rs"), modules)?;
-    Ok(())
 }

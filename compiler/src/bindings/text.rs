@@ -223,11 +223,15 @@ fn words(text: &str) -> Vec<&str> {
 pub(super) fn byte_string(bytes: &[u8], indent: usize) -> String {
     let mut text = String::from("b\"");
     let mut column = indent + 2;
+    let mut after_zero = false;
     for byte in bytes {
         let escaped = match byte {
             b'\0' => "\\0".to_owned(),
+            // `\0` and a digit would look like an octal number.
+            b'0'..=b'9' if after_zero => format!("\\x{byte:02x}"),
             _ => byte.escape_ascii().to_string(),
         };
+        after_zero = *byte == 0;
         // A space at the start of a line would be skipped.
         if column + escaped.len() > WIDTH - 1 && *byte != b' ' {
             text.push_str("\\\n");
@@ -262,5 +266,6 @@ mod tests {
         let text = byte_string(&bytes, 8);
         assert!(text.lines().all(|line| line.len() < 400));
         assert!(!text.contains("\\\n         "));
+        assert_eq!(byte_string(b"\x001\"", 0), "b\"\\0\\x31\\\"\"");
     }
 }

@@ -94,7 +94,7 @@ impl OpenPlan {
         let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
         let mut overridden = self.overrides.apply(&self.plan).map_err(refused)?;
         for (map, bytes) in self.contents {
-            set(&mut overridden.plan, map, bytes);
+            set(&mut overridden.plan, map, &bytes);
         }
         let options = LoadOptions {
             hold: true,
@@ -108,29 +108,28 @@ impl OpenPlan {
 }
 
 /// Puts contents into a plan, if they are others than it has.
-fn set(plan: &mut Plan, name: &str, bytes: Vec<u8>) {
+fn set(plan: &mut Plan, name: &str, bytes: &[u8]) {
     let Some(map) = plan.maps.iter_mut().find(|map| map.name == name) else {
         return;
     };
     let Some(data) = &map.data else {
         return;
     };
-    let stored = plan.contents.iter().position(|stored| stored.map == name);
-    let present = stored.and_then(|index| plan.contents.get(index));
+    // Behind the section are bytes that only align it.
+    let size = usize::try_from(data.size).unwrap_or(usize::MAX);
+    let bytes = contents::stored(bytes.get(..size).unwrap_or(bytes));
+    let present = plan.contents.iter().find(|stored| stored.map == name);
     if present.map_or(&[][..], |stored| &stored.bytes) == bytes {
         return;
     }
-    // Behind the section are bytes that only align it.
-    let size = usize::try_from(data.size).unwrap_or(usize::MAX);
-    let bytes = contents::stored(bytes.get(..size).unwrap_or(&bytes)).to_vec();
-    map.data = Some(Data::new(&bytes, data.size, data.frozen));
+    map.data = Some(Data::new(bytes, data.size, data.frozen));
     plan.contents.retain(|stored| stored.map != name);
     if bytes.is_empty() {
         return;
     }
     plan.contents.push(Contents {
         map: name.to_owned(),
-        bytes,
+        bytes: bytes.to_vec(),
     });
     // Contents stand in the order of the maps.
     let maps = plan.maps.iter();
