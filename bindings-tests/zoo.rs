@@ -75,9 +75,31 @@ fn composite(name: Option<&str>, size: u32, members: Vec<Member>) -> Composite {
 pub(crate) fn names() -> Plan {
     let long = "x".repeat(300);
     let words = [
-        "type", "self", "Self", "crate", "_", "u32", "str", "FromBytes", "Clone", "Default",
-        "Option", "gen", "a.b", "8", "größe", "new", "len", "clone", "from_x", "into_x", "to_x",
-        "bytes", "_pad0", "_bits0", &long,
+        "type",
+        "self",
+        "Self",
+        "crate",
+        "_",
+        "u32",
+        "str",
+        "FromBytes",
+        "Clone",
+        "Default",
+        "Option",
+        "gen",
+        "a.b",
+        "8",
+        "größe",
+        "new",
+        "len",
+        "clone",
+        "from_x",
+        "into_x",
+        "to_x",
+        "bytes",
+        "_pad0",
+        "_bits0",
+        &long,
     ];
     let mut types = vec![int(4, IntEncoding::Unsigned)];
     let mut values = Vec::new();
@@ -127,12 +149,19 @@ pub(crate) fn names() -> Plan {
             Type::Struct(composite) | Type::Union(composite) => composite.size,
             _ => 4,
         };
-        members.push(member(words[id as usize % words.len()], id, offset * 8, None));
+        members.push(member(
+            words[id as usize % words.len()],
+            id,
+            offset * 8,
+            None,
+        ));
         offset += size;
     }
     types.push(Type::Struct(composite(Some("everything"), offset, members)));
     let last = u32::try_from(types.len()).unwrap_or(0);
-    for name in ["type", "self", "Maps", "OpenHard", "report", "plan", "a$b", "8", &long] {
+    for name in [
+        "type", "self", "Maps", "OpenHard", "report", "plan", "a$b", "8", &long,
+    ] {
         values.push((name, last, offset));
     }
     plan("hard", types, &values)
@@ -223,7 +252,9 @@ pub(crate) fn random(seed: u64) -> Plan {
         });
         sizes.push(size);
     }
-    let names: Vec<String> = (0..types.len()).map(|index| format!("map_{index}")).collect();
+    let names: Vec<String> = (0..types.len())
+        .map(|index| format!("map_{index}"))
+        .collect();
     for ((name, size), id) in names.iter().zip(&sizes).zip(1_u32..) {
         values.push((name.as_str(), id, *size));
     }

@@ -157,6 +157,17 @@ impl Text {
         self.close(");");
     }
 
+    /// An arm of a match.
+    pub(super) fn arm(&mut self, pattern: &str, value: &str) {
+        if self.fits(pattern.len() + value.len() + 5) {
+            self.line(&format!("{pattern} => {value},"));
+            return;
+        }
+        self.open(&format!("{pattern} => {{"));
+        self.line(value);
+        self.close("}");
+    }
+
     /// `#[derive(traits)]`.
     pub(super) fn derive(&mut self, traits: &str) {
         // rustfmt breaks derives one column before other lines.

@@ -226,7 +226,7 @@ fn variants(text: &mut Text, name: &str, variants: &[Variant]) {
     text.open("let name = match self.0 {");
     for variant in variants.iter().filter(|variant| variant.first) {
         let shown = variant.name.strip_prefix("r#").unwrap_or(&variant.name);
-        text.line(&format!("{} => {shown:?},", variant.value));
+        text.arm(&variant.value, &format!("{shown:?}"));
     }
     let shown = name.strip_prefix("r#").unwrap_or(name);
     text.line(&format!(
