@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bpfplan_plan::rules::{Call, explain};
 use bpfplan_plan::{Diagnostic, Template, uapi};
 
 use super::elements::Elements;
-use super::{Info, Keys, MapError, MapHandle};
+use super::{Info, InnerTemplate, Keys, MapError, MapHandle};
 use crate::codes;
 use crate::kernel::Errno;
 use crate::loaded::LoadedMap;
@@ -42,6 +43,8 @@ pub struct RawMap {
     /// The name in the plan, or that in the kernel.
     name: String,
     pin: Option<PathBuf>,
+    /// What inner maps look like, once it is known.
+    pub(super) template: OnceLock<InnerTemplate>,
 }
 
 impl MapHandle for RawMap {
@@ -87,6 +90,9 @@ impl MapHandle for RawMap {
         let mut this = Self::from_fd(fd)?;
         this.name.clone_from(&map.name);
         this.pin.clone_from(&map.pinned);
+        if let Some(template) = &map.template {
+            this.template = template.clone().into();
+        }
         Ok(this)
     }
 }
@@ -108,6 +114,7 @@ impl RawMap {
             name: elements.info().name.clone(),
             elements,
             pin: None,
+            template: OnceLock::new(),
         }
     }
 
@@ -182,6 +189,7 @@ impl RawMap {
         let mut this = Self::from_fd(fd)?;
         this.name.clone_from(&self.name);
         this.pin.clone_from(&self.pin);
+        this.template.clone_from(&self.template);
         Ok(this)
     }
 
@@ -230,6 +238,11 @@ impl RawMap {
 
     pub(crate) fn elements(&self) -> &RealElements {
         &self.elements
+    }
+
+    /// What inner maps of this outer map look like, if that was found out already.
+    pub(super) fn known_template(&self) -> Option<&InnerTemplate> {
+        self.template.get()
     }
 
     fn found(&self, what: &str, result: Result<(), Errno>) -> Result<bool, MapError> {
