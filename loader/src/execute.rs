@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
@@ -15,6 +16,7 @@ use crate::error::{ErrorKind, LoadError};
 use crate::journal::Journal;
 use crate::kernel::Kernel;
 use crate::loaded::{Loaded, LoadedMap};
+use crate::maps::InnerTemplate;
 use crate::options::LoadOptions;
 use crate::pins::Pins;
 use crate::preflight::{self, Ready};
@@ -245,8 +247,11 @@ impl<'a, K: Kernel> Load<'a, K> {
             maps,
             filled,
             diagnostics,
+            btf_blob,
+            template_btf,
             ..
         } = self;
+        let blob: Arc<[u8]> = btf_blob.into_owned().into();
         let pinned = |index: usize| {
             let pins = pins?;
             Some(pins.path(pins.names.get(index)?))
@@ -260,6 +265,9 @@ impl<'a, K: Kernel> Load<'a, K> {
             filled: filled.get(&index).copied().unwrap_or(0),
             max_entries: created.max_entries,
             btf: created.btf,
+            template: map.inner.as_ref().map(|inner| {
+                InnerTemplate::of_load(inner, plan, template_btf.get(&index).copied(), &blob)
+            }),
         });
         Loaded {
             maps: maps.collect(),

@@ -17,6 +17,7 @@
 //! | [`RingBuf`] | `RINGBUF` |
 //! | [`ProgArray`] | `PROG_ARRAY` |
 //! | [`ArrayOfMaps`], [`HashOfMaps`] | `ARRAY_OF_MAPS`, `HASH_OF_MAPS` |
+//! | [`OuterMap`] | both, with keys as bytes |
 //! | [`RawMap`] | every kind, in bytes |
 //!
 //! ```no_run
@@ -41,6 +42,7 @@
 
 mod array;
 mod batch;
+mod builder;
 mod data;
 pub(crate) mod elements;
 mod entries;
@@ -48,16 +50,20 @@ mod error;
 mod handle;
 mod hash;
 pub(crate) mod info;
+mod insert_all;
 mod keys;
 mod of_maps;
+mod outer;
 mod per_cpu;
 mod prog_array;
 mod queue;
 mod raw;
 mod ring_buffer;
+mod template;
 mod typed;
 
 pub use array::Array;
+pub use builder::InnerBuilder;
 pub use data::MapData;
 pub use entries::{Entries, PerCpuEntries};
 pub use error::MapError;
@@ -66,8 +72,10 @@ pub use hash::{Hash, LpmTrie};
 pub use info::Info;
 pub use keys::Keys;
 pub use of_maps::{ArrayOfMaps, HashOfMaps};
+pub use outer::{OuterMap, key_text};
 pub use per_cpu::{PerCpuArray, PerCpuHash};
 pub use prog_array::ProgArray;
 pub use queue::{BloomFilter, Queue, Stack};
 pub use raw::{RawMap, Update};
 pub use ring_buffer::RingBuf;
+pub use template::InnerTemplate;

@@ -69,6 +69,11 @@ impl From<Descriptor> for OwnedFd {
 }
 
 impl Descriptor {
+    /// A descriptor of BTF.
+    pub(crate) fn of_btf(fd: OwnedFd) -> Self {
+        Self { fd, shape: None }
+    }
+
     fn raw(&self) -> u32 {
         self.fd.as_raw_fd().cast_unsigned()
     }

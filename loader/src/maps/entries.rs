@@ -28,7 +28,18 @@ struct Typed<'a, K, V> {
 
 impl<'a, K: MapData, V: MapData> Entries<'a, K, V> {
     pub(super) fn new(map: &'a RawMap, take: Take) -> Self {
-        let read = |key: &[u8], value: &[u8]| Some((typed::read(key)?, typed::read(value)?));
+        Self::reading(map, take, |key, value| {
+            Some((typed::read(key)?, typed::read(value)?))
+        })
+    }
+}
+
+impl<'a, K, V> Entries<'a, K, V> {
+    pub(super) fn reading(
+        map: &'a RawMap,
+        take: Take,
+        read: fn(&[u8], &[u8]) -> Option<(K, V)>,
+    ) -> Self {
         Self {
             chunks: Typed {
                 map,

@@ -125,8 +125,8 @@ impl Wanted {
 
 /// The parts of a handle that are the same for all: a map, and types that it does not hold.
 macro_rules! handle {
-    ($name:ident $(<$($param:ident: $bound:ident),*>)?, $wanted:expr $(,)?) => {
-        impl $(<$($param: $bound),*>)? $crate::maps::MapHandle for $name $(<$($param),*>)? {
+    ($name:ident $(<$($param:ident: $bound:ident),*>)?, $wanted:expr) => {
+        impl$(<$($param: $bound),*>)? $crate::maps::MapHandle for $name$(<$($param),*>)? {
             fn from_map(map: $crate::maps::RawMap) -> Result<Self, $crate::maps::MapError> {
                 let wanted: $crate::maps::handle::Wanted = $wanted;
                 Self::made(wanted.check(map)?)
@@ -141,13 +141,13 @@ macro_rules! handle {
             }
         }
 
-        impl $(<$($param),*>)? std::os::fd::AsFd for $name $(<$($param),*>)? {
+        impl$(<$($param),*>)? std::os::fd::AsFd for $name$(<$($param),*>)? {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
                 std::os::fd::AsFd::as_fd(&self.map)
             }
         }
 
-        impl $(<$($param),*>)? std::fmt::Debug for $name $(<$($param),*>)? {
+        impl$(<$($param),*>)? std::fmt::Debug for $name$(<$($param),*>)? {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.debug_tuple(stringify!($name)).field(&self.map).finish()
             }

@@ -1,15 +1,14 @@
 //! Maps of maps.
 
 use std::marker::PhantomData;
-use std::os::fd::{AsFd, AsRawFd as _};
 
 use bpfplan_plan::uapi;
 use zerocopy::IntoBytes as _;
 
 use super::elements::Take;
 use super::handle::{Wanted, handle};
-use super::{Entries, MapData, MapError, MapHandle, RawMap, Update, typed};
-use crate::kernel::Errno;
+use super::insert_all::insert_all;
+use super::{Entries, InnerBuilder, MapData, MapError, MapHandle, RawMap, outer, typed};
 
 /// An `ARRAY_OF_MAPS` whose slots hold maps with handles of type `I`.
 pub struct ArrayOfMaps<I> {
@@ -52,7 +51,7 @@ macro_rules! slots {
             /// # Errors
             /// The kernel's; as [`MapHandle::from_id`].
             pub fn get(&self, key: &$key) -> Result<Option<I>, MapError> {
-                open_at(&self.map, key.as_bytes())
+                outer::open_at(&self.map, key.as_bytes())
             }
 
             /// All filled slots: keys and the ids of the maps in them.
@@ -67,10 +66,13 @@ macro_rules! slots {
             /// Before it returns, the kernel waits for an RCU grace period, some milliseconds.
             ///
             /// # Errors
-            /// The kernel's: `EINVAL` if the map does not fit the template, `E2BIG` beyond the
-            /// end or if the outer map is full.
+            /// - [`crate::codes::INNER_DOES_NOT_FIT`] if the kernel does not take the map, with the
+            ///   attribute that differs from the template;
+            /// - [`crate::codes::SLOT_BEYOND_END`] for an index beyond the end;
+            /// - [`crate::codes::SLOT_REFUSED`] for other answers of the kernel, such as `E2BIG`
+            ///   if the outer map is full.
             pub fn insert(&self, key: &$key, inner: &I) -> Result<(), MapError> {
-                insert(&self.map, key.as_bytes(), inner)
+                outer::insert(&self.map, key.as_bytes(), inner)
             }
 
             /// As [`Self::insert`], and gives the map that was there before.
@@ -86,12 +88,37 @@ macro_rules! slots {
                 Ok(old)
             }
 
+            /// Puts many maps into their slots, at the price of few: one batch waits for one
+            /// grace period, and where a kernel has no batch for outer maps (before 5.19), or
+            /// waits for each element of one (before 6.8), many threads wait at the same time.
+            ///
+            /// Of several maps for one key, the last counts.
+            ///
+            /// # Errors
+            /// As [`Self::insert`], for the first slot that the kernel refuses; what does not fit
+            /// a template that is known, or is beyond the end, is refused before anything is
+            /// replaced. Slots before that one are filled, those behind it may be:
+            /// [`MapError::done`] is its place in `slots`.
+            pub fn insert_all(&self, slots: &[($key, &I)]) -> Result<(), MapError> {
+                let items = slots.iter().map(|(key, inner)| (key.as_bytes(), inner.map()));
+                insert_all(&self.map, &items.collect::<Vec<_>>())
+            }
+
+            /// A builder for new inner maps that this map takes. What they look like, the load
+            /// tells, or the record beside the pin, or [`RawMap::with_template`].
+            ///
+            /// # Errors
+            /// [`crate::codes::TEMPLATE_UNKNOWN`] if nobody tells.
+            pub fn template(&self) -> Result<InnerBuilder<'_, I>, MapError> {
+                InnerBuilder::new(&self.map)
+            }
+
             /// Empties a slot; says whether there was a map in it.
             ///
             /// # Errors
             /// The kernel's.
             pub fn remove(&self, key: &$key) -> Result<bool, MapError> {
-                self.map.delete(key.as_bytes())
+                outer::remove(&self.map, key.as_bytes())
             }
         }
     };
@@ -128,28 +155,4 @@ impl<K: MapData, I: MapHandle> HashOfMaps<K, I> {
             types: PhantomData,
         })
     }
-}
-
-/// How often a slot is read whose map goes away before it is open.
-const ATTEMPTS: u32 = 8;
-
-fn open_at<I: MapHandle>(outer: &RawMap, key: &[u8]) -> Result<Option<I>, MapError> {
-    let mut attempts = ATTEMPTS;
-    loop {
-        let Some(id) = typed::lookup::<u32>(outer, key)? else {
-            return Ok(None);
-        };
-        attempts -= 1;
-        match I::from_id(id) {
-            Ok(map) => return Ok(Some(map)),
-            // Somebody replaced it, and it was freed.
-            Err(error) if error.errno() == Some(Errno::ENOENT) && attempts > 0 => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn insert(outer: &RawMap, key: &[u8], inner: &impl AsFd) -> Result<(), MapError> {
-    let fd = inner.as_fd().as_raw_fd();
-    outer.update(key, fd.as_bytes(), Update::Any)
 }

@@ -2,12 +2,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use bpfplan_plan::rules::{Call, explain};
-use bpfplan_plan::{Diagnostic, Template, uapi};
+use bpfplan_plan::{Diagnostic, uapi};
 
 use super::elements::Elements;
-use super::{Info, Keys, MapError, MapHandle};
+use super::keys::has_indices;
+use super::{Info, InnerTemplate, Keys, MapError, MapHandle};
 use crate::codes;
 use crate::kernel::Errno;
 use crate::loaded::LoadedMap;
@@ -42,6 +43,8 @@ pub struct RawMap {
     /// The name in the plan, or that in the kernel.
     name: String,
     pin: Option<PathBuf>,
+    /// What inner maps look like, once it is known.
+    pub(super) template: OnceLock<InnerTemplate>,
 }
 
 impl MapHandle for RawMap {
@@ -87,7 +90,30 @@ impl MapHandle for RawMap {
         let mut this = Self::from_fd(fd)?;
         this.name.clone_from(&map.name);
         this.pin.clone_from(&map.pinned);
+        if let Some(template) = &map.template {
+            this.template = template.clone().into();
+        }
         Ok(this)
+    }
+}
+
+/// Why the kernel may answer so to an operation on an element.
+fn reason(info: &Info, errno: Errno) -> Option<&'static str> {
+    let indices = has_indices(info.map_type.0);
+    match errno.0 {
+        libc::E2BIG if indices => Some("the index is not below max_entries"),
+        libc::E2BIG | libc::ENOSPC => Some("the map is full"),
+        libc::EEXIST => Some("the key is there already"),
+        libc::ENOENT => Some("the key is not there"),
+        libc::EPERM => Some("the map is frozen, or was opened read-only or write-only"),
+        libc::EINVAL if indices => Some("elements of arrays cannot be added or deleted"),
+        libc::EBADF => Some("a descriptor is closed"),
+        libc::EBUSY => Some("the map is busy for the moment"),
+        libc::ENOMEM => {
+            Some("there is no memory for this, or the memory limit of the cgroup is reached")
+        }
+        _ if errno == Errno::ENOTSUPP => Some("maps of this kind do not do that on this kernel"),
+        _ => None,
     }
 }
 
@@ -108,6 +134,7 @@ impl RawMap {
             name: elements.info().name.clone(),
             elements,
             pin: None,
+            template: OnceLock::new(),
         }
     }
 
@@ -182,6 +209,7 @@ impl RawMap {
         let mut this = Self::from_fd(fd)?;
         this.name.clone_from(&self.name);
         this.pin.clone_from(&self.pin);
+        this.template.clone_from(&self.template);
         Ok(this)
     }
 
@@ -232,6 +260,11 @@ impl RawMap {
         &self.elements
     }
 
+    /// What inner maps of this outer map look like, if that was found out already.
+    pub(super) fn known_template(&self) -> Option<&InnerTemplate> {
+        self.template.get()
+    }
+
     fn found(&self, what: &str, result: Result<(), Errno>) -> Result<bool, MapError> {
         match result {
             Ok(()) => Ok(true),
@@ -244,13 +277,9 @@ impl RawMap {
     pub(crate) fn failed(&self, what: &str, errno: Errno) -> MapError {
         let mut diagnostic = Diagnostic::error(codes::MAP_CALL, format!("{what} failed: {errno}"));
         diagnostic.map = Some(self.described());
-        diagnostic.notes = explain(
-            Call::UpdateElem,
-            errno.0,
-            None::<&Template>,
-            &[],
-            self.elements.version(),
-        );
+        diagnostic
+            .notes
+            .extend(reason(self.info(), errno).map(str::to_owned));
         MapError::new(diagnostic).with_errno(errno)
     }
 

@@ -92,6 +92,13 @@ impl RingBuf {
         match self.ring.read(&mut self.event) {
             Ok(true) => Ok(Some(&self.event)),
             Ok(false) => Ok(None),
+            Err(errno @ Errno(libc::EBADMSG)) => {
+                let message = "the ring holds what no kernel writes: another process that has it \
+                               mapped has damaged the ring";
+                let diagnostic = Diagnostic::error(codes::MAP_CALL, message);
+                let diagnostic = diagnostic.map(self.map.described());
+                Err(MapError::new(diagnostic).with_errno(errno))
+            }
             Err(errno) => Err(self.map.failed("reading an event", errno)),
         }
     }

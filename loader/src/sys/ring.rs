@@ -139,7 +139,7 @@ impl Ring {
             if written == 0 {
                 return Ok(false);
             }
-            if written > self.size {
+            if written > self.size || !position.is_multiple_of(HEADER) {
                 return Err(damaged);
             }
             let offset = self.page + (position & (self.size - 1));
