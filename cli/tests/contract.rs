@@ -40,6 +40,7 @@ fn wrong_usage_is_2() {
         &["check"],
         &["check", OBJECT, "--max-memory", "lots"],
         &["compile", OBJECT],
+        &["bindings", OBJECT],
         &["load"],
         &["load", OBJECT, "--pin-root", "/sys/fs/bpf"],
         &["schema", "everything"],
@@ -422,6 +423,7 @@ fn help_teaches() {
         "plan",
         "check",
         "compile",
+        "bindings",
         "load",
         "unload",
         "schema",
@@ -435,7 +437,7 @@ fn help_teaches() {
         let help = run([command, "--help"]);
         assert_eq!(code(&help), 0);
     }
-    for command in ["plan", "check", "compile", "load", "unload"] {
+    for command in ["plan", "check", "compile", "bindings", "load", "unload"] {
         assert!(
             stdout(&run([command, "--help"])).contains("Example"),
             "{command}"
@@ -465,6 +467,6 @@ fn completions_and_pages_come_from_the_same_definitions() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     pages.sort();
-    assert_eq!(pages.len(), 9, "{pages:?}");
-    assert_eq!(pages[0], "bpfplan-check.1");
+    assert_eq!(pages.len(), 10, "{pages:?}");
+    assert_eq!(pages[0], "bpfplan-bindings.1");
 }
