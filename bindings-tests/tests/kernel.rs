@@ -8,9 +8,9 @@
 )]
 
 use bpfplan_bindings_tests as fixtures;
-use bpfplan_loader::bindings::Ptr;
-use bpfplan_loader::maps::{MapHandle as _, Update};
-use bpfplan_loader::{ErrorKind, LoadOptions};
+use bpfplan_loader::bindings::{LoadedPlan, OpenPlan, Ptr};
+use bpfplan_loader::maps::{MapHandle as _, RawMap, RingBuf, Update};
+use bpfplan_loader::{ErrorKind, LoadOptions, RealKernel, unload};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
@@ -23,7 +23,20 @@ fn main() {
         root || std::env::var_os("CI").is_none(),
         "CI must be able to load"
     );
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 12] = [
+        ("new_inner_maps_are_typed", new_inner_maps_are_typed),
+        (
+            "a_load_that_pins_leaves_a_record",
+            a_load_that_pins_leaves_a_record,
+        ),
+        (
+            "pins_go_if_a_handle_cannot_be_made",
+            pins_go_if_a_handle_cannot_be_made,
+        ),
+        (
+            "a_plan_of_another_version_is_refused",
+            a_plan_of_another_version_is_refused,
+        ),
         ("global_data_is_set", global_data_is_set),
         ("entries_are_set", entries_are_set),
         ("keys_and_values_come_back", keys_and_values_come_back),
@@ -159,4 +172,71 @@ fn a_bad_change_is_refused() {
     let error = open.load(&LoadOptions::default()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Refused);
     assert!(error.to_string().contains("max_entries"), "{error}");
+}
+
+fn new_inner_maps_are_typed() {
+    let open = fixtures::inner_hash_sizes::InnerHashSizes::open().unwrap();
+    let loaded = open.load(&LoadOptions::default()).unwrap();
+    let outer = &loaded.maps.tables;
+    let inner = outer.template().unwrap().create().unwrap();
+    outer.insert(&0, &inner).unwrap();
+    assert_eq!(outer.get(&0).unwrap().unwrap().id(), inner.id());
+}
+
+fn a_load_that_pins_leaves_a_record() {
+    let pins = std::path::Path::new("/sys/fs/bpf")
+        .join(format!("bpfplan-bindings-{}", std::process::id()));
+    let options = LoadOptions {
+        pin_maps: Some(pins.clone()),
+        ..LoadOptions::default()
+    };
+    let loaded = fixtures::types_hash::TypesHash::open()
+        .unwrap()
+        .load(&options)
+        .unwrap();
+    assert_eq!(
+        loaded.report.record.as_deref(),
+        Some(pins.join("bpfplan_record").as_path())
+    );
+    assert_eq!(
+        loaded.maps.hash.map().pin(),
+        Some(pins.join("hash").as_path())
+    );
+    drop(loaded);
+    unload(&RealKernel::new(), &pins).unwrap();
+    assert!(!pins.exists());
+}
+
+fn pins_go_if_a_handle_cannot_be_made() {
+    let pins = std::path::Path::new("/sys/fs/bpf")
+        .join(format!("bpfplan-bindings-none-{}", std::process::id()));
+    let options = LoadOptions {
+        pin_maps: Some(pins.clone()),
+        ..LoadOptions::default()
+    };
+    let plan = OpenPlan::read(fixtures::types_hash::TypesHash::PLAN).unwrap();
+    let loaded = plan.load(&options).unwrap();
+    assert!(pins.exists());
+    let result = LoadedPlan::finish(loaded, |loaded| {
+        loaded.handle::<RawMap>("hash")?;
+        loaded.handle::<RingBuf>("hash_rdonly_prog")
+    });
+    let error = result.unwrap_err();
+    assert_eq!(error.diagnostics.len(), 1, "{error}");
+    assert!(!pins.exists());
+}
+
+fn a_plan_of_another_version_is_refused() {
+    let mut plan = fixtures::types_hash::TypesHash::PLAN.to_vec();
+    plan[8] = 99;
+    let error = OpenPlan::read(&plan).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Plan);
+    assert!(error.to_string().contains("version 99"), "{error}");
+    assert!(
+        error.diagnostics[0]
+            .help
+            .as_deref()
+            .unwrap()
+            .contains("build the program again")
+    );
 }

@@ -48,6 +48,33 @@ impl<K: Kernel> Loaded<K> {
     }
 }
 
+impl<F> LoadedMap<F> {
+    /// The descriptor, and all else.
+    pub(crate) fn into_parts(self) -> (F, LoadedMap<()>) {
+        let Self {
+            name,
+            id,
+            fd,
+            pinned,
+            filled,
+            max_entries,
+            btf,
+            template,
+        } = self;
+        let map = LoadedMap {
+            name,
+            id,
+            fd: (),
+            pinned,
+            filled,
+            max_entries,
+            btf,
+            template,
+        };
+        (fd, map)
+    }
+}
+
 impl<F: AsFd> AsFd for LoadedMap<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

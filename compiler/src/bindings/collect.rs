@@ -87,9 +87,13 @@ impl<'p> Items<'p> {
             });
         }
         let align = members.iter().map(|member| member.shape.align).max();
-        let size = size
-            .checked_next_multiple_of(align.unwrap_or(1))
-            .unwrap_or(size);
+        let padded = size.checked_next_multiple_of(align.unwrap_or(1));
+        let padded = padded.unwrap_or(size);
+        let mut doc = sized(&doc, size);
+        if padded > size {
+            doc = format!("{doc} Bytes behind it align it.");
+        }
+        let size = padded;
         let content = self.composite(doc, &members, size, false);
         self.add(names::type_identifier(name), content)
     }
@@ -166,6 +170,7 @@ impl<'p> Items<'p> {
             Some(tag) => cut(&format!("{keyword} {}", bpfplan_plan::plain(tag))),
             None => format!("{keyword} {{…}}"),
         };
+        let doc = sized(&c_name, body.size);
         let mut members = Vec::new();
         let mut whole = true;
         for (index, member) in body.members.iter().enumerate() {
@@ -185,12 +190,12 @@ impl<'p> Items<'p> {
             }
         }
         let union = keyword == "union" || !whole;
-        let content = self.composite(c_name, &members, body.size, union);
+        let content = self.composite(doc, &members, body.size, union);
         self.add(name, content)
     }
 
     /// A struct with fields, or one of bytes if it is a union or cannot have fields.
-    fn composite(&mut self, c_name: String, members: &[Member], size: u32, union: bool) -> Content {
+    fn composite(&mut self, doc: String, members: &[Member], size: u32, union: bool) -> Content {
         let layout = if union {
             None
         } else {
@@ -202,7 +207,7 @@ impl<'p> Items<'p> {
             None => (1, self.union(members, size)),
         };
         Content {
-            c_name,
+            doc,
             size,
             align,
             eq,
@@ -368,11 +373,12 @@ impl<'p> Items<'p> {
                 value,
             }
         });
+        let c_name = match &list.name {
+            Some(tag) => cut(&format!("enum {}", bpfplan_plan::plain(tag))),
+            None => "enum {…}".to_owned(),
+        };
         let content = Content {
-            c_name: match &list.name {
-                Some(tag) => cut(&format!("enum {}", bpfplan_plan::plain(tag))),
-                None => "enum {…}".to_owned(),
-            },
+            doc: sized(&c_name, shape.size),
             size: shape.size,
             align: shape.align,
             eq: true,
@@ -484,6 +490,12 @@ fn literal(value: u64, size: u32, signed: bool) -> String {
     } else {
         ((value << unused) >> unused).to_string()
     }
+}
+
+/// What a type is, and how large.
+fn sized(c_name: &str, size: u32) -> String {
+    let plural = if size == 1 { "" } else { "s" };
+    format!("`{c_name}`, {size} byte{plural}.")
 }
 
 /// Text for a comment: not too long, and no end of code in it.

@@ -13,8 +13,8 @@ pub(super) struct Item {
 /// What an item is, apart from its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Content {
-    /// What it is in C, such as `struct flow`.
-    pub(super) c_name: String,
+    /// What it is, such as `struct flow`, and how large.
+    pub(super) doc: String,
     /// Size in bytes.
     pub(super) size: u32,
     /// Alignment in bytes at most.

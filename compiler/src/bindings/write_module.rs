@@ -258,12 +258,7 @@ fn load_impl(text: &mut Text, module: &Module<'_>) {
         " {",
     );
     text.deeper();
-    let used = if module.fields.is_empty() {
-        "OpenPlan"
-    } else {
-        "{LoadedPlan, OpenPlan}"
-    };
-    text.line(&format!("use {SUPPORT}::{used};"));
+    text.line(&format!("use {SUPPORT}::{{LoadedPlan, OpenPlan}};"));
     for field in module
         .fields
         .iter()
@@ -281,20 +276,25 @@ fn load_impl(text: &mut Text, module: &Module<'_>) {
         text.call("OpenPlan::change", &["&mut self.plan", &map], ";");
     }
     text.line("let loaded = OpenPlan::load(self.plan, options)?;");
-    text.open(&format!("::core::result::Result::Ok({name} {{"));
     if module.fields.is_empty() {
-        text.line(&format!("maps: {name}Maps {{}},"));
+        text.line(
+            "let ((), report) = LoadedPlan::finish(loaded, |_| ::core::result::Result::Ok(()))?;",
+        );
+        text.line(&format!("let maps = {name}Maps {{}};"));
     } else {
-        text.open(&format!("maps: {name}Maps {{"));
+        text.open("let (maps, report) = LoadedPlan::finish(loaded, |loaded| {");
+        text.open(&format!("::core::result::Result::Ok({name}Maps {{"));
         for field in module.fields {
-            let map = format!("{:?}", field.map);
             let head = format!("{}: LoadedPlan::handle", field.name);
-            text.call(&head, &["&loaded", &map], "?,");
+            let map = format!("{:?}", field.map);
+            text.call(&head, &["loaded", &map], "?,");
         }
-        text.close("},");
+        text.close("})");
+        text.close("})?;");
     }
-    text.line("report: loaded.report(),");
-    text.close("})");
+    text.line(&format!(
+        "::core::result::Result::Ok({name} {{ maps, report }})"
+    ));
     text.close("}");
     text.close("}");
 }

@@ -1,6 +1,6 @@
 //! The module `types`: structs and enums.
 
-use super::item::{Accessor, Content, Item, ItemField, Kind, Place, Variant};
+use super::item::{Accessor, Item, ItemField, Kind, Place, Variant};
 use super::text::Text;
 use super::ty::{SUPPORT, Ty};
 
@@ -38,7 +38,7 @@ fn composite(
     path: &dyn Fn(usize) -> String,
 ) {
     let Item { name, content } = item;
-    describe(text, content);
+    text.doc(&content.doc);
     derive(text, content.eq, true);
     match packed {
         Some(1) => text.line("#[repr(C, packed)]"),
@@ -71,14 +71,6 @@ fn composite(
         text.close("}");
     }
     assertions(text, item, fields);
-}
-
-fn describe(text: &mut Text, content: &Content) {
-    let plural = if content.size == 1 { "" } else { "s" };
-    text.doc(&format!(
-        "`{}`, {} byte{plural}.",
-        content.c_name, content.size
-    ));
 }
 
 fn derive(text: &mut Text, eq: bool, debug: bool) {
@@ -195,7 +187,7 @@ fn accessor(text: &mut Text, accessor: &Accessor, path: &dyn Fn(usize) -> String
 
 fn enumeration(text: &mut Text, item: &Item, number: &str, variants: &[Variant]) {
     let name = &item.name;
-    describe(text, &item.content);
+    text.doc(&item.content.doc);
     text.line("///");
     text.doc("A value that has no name here is kept as it is.");
     derive(text, true, variants.is_empty());

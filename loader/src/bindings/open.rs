@@ -1,6 +1,6 @@
 //! From an embedded plan to typed handles.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bpfplan_plan::overrides::{Override, Overrides};
 use bpfplan_plan::{Contents, Data, Diagnostic, Plan, contents, format, validate};
@@ -8,9 +8,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{ErrorKind, LoadError};
 use crate::loaded::Loaded;
-use crate::maps::MapHandle;
+use crate::maps::{MapHandle, RawMap};
 use crate::options::LoadOptions;
 use crate::sys::RealKernel;
+use crate::unload::unload;
 
 /// A plan that was read and is not loaded yet.
 #[derive(Debug, Clone)]
@@ -204,27 +205,45 @@ pub struct Report {
 }
 
 impl LoadedPlan {
-    /// A handle of a map.
+    /// Makes handles of the maps. If that fails, the pins of the load are removed again.
     ///
     /// # Errors
-    /// If the map is not what the handle says, which generated code never does.
-    pub fn handle<H: MapHandle>(&self, map: &str) -> Result<H, LoadError> {
-        match self.loaded.map(map) {
-            Some(map) => Ok(H::from_loaded(map)?),
-            None => {
-                let diagnostic =
-                    Diagnostic::error(bpfplan_plan::codes::PLAN_MAP, "the plan has no such map");
-                Err(LoadError::new(ErrorKind::Plan, vec![diagnostic.map(map)]))
+    /// Those of `handles`.
+    pub fn finish<T>(
+        mut self,
+        handles: impl FnOnce(&mut Self) -> Result<T, LoadError>,
+    ) -> Result<(T, Report), LoadError> {
+        match handles(&mut self) {
+            Ok(handles) => {
+                let report = Report {
+                    diagnostics: self.loaded.diagnostics,
+                    record: self.loaded.record,
+                };
+                Ok((handles, report))
+            }
+            Err(mut error) => {
+                let pins = self.loaded.record.as_deref().and_then(Path::parent);
+                if let Some(Err(left)) = pins.map(|pins| unload(&RealKernel::new(), pins)) {
+                    error.diagnostics.extend(left.diagnostics);
+                }
+                Err(error)
             }
         }
     }
 
-    /// What the load has to say; the descriptors of its own are closed.
-    #[must_use]
-    pub fn report(self) -> Report {
-        Report {
-            diagnostics: self.loaded.diagnostics,
-            record: self.loaded.record,
-        }
+    /// The handle of a map, which takes over its descriptor.
+    ///
+    /// # Errors
+    /// If the map is not what the handle says, or was asked for before, which generated code never
+    /// does; `RingBuf` maps memory, which may fail.
+    pub fn handle<H: MapHandle>(&mut self, name: &str) -> Result<H, LoadError> {
+        let place = self.loaded.maps.iter().position(|map| map.name == name);
+        let Some(place) = place else {
+            let message = "the load has no such map, or its handle was taken";
+            let diagnostic = Diagnostic::error(bpfplan_plan::codes::PLAN_MAP, message);
+            return Err(LoadError::new(ErrorKind::Plan, vec![diagnostic.map(name)]));
+        };
+        let map = self.loaded.maps.swap_remove(place);
+        Ok(H::from_map(RawMap::from_loaded_map(map)?)?)
     }
 }

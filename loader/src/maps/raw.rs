@@ -12,7 +12,7 @@ use super::{Info, InnerTemplate, Keys, MapError, MapHandle};
 use crate::codes;
 use crate::kernel::Errno;
 use crate::loaded::LoadedMap;
-use crate::sys::RealElements;
+use crate::sys::{Descriptor, RealElements};
 
 /// When an update happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,13 +87,7 @@ impl MapHandle for RawMap {
             let errno = Errno(errno.raw_os_error());
             not_opened(&format!("map '{}'", map.name.escape_debug()), errno)
         })?;
-        let mut this = Self::from_fd(fd)?;
-        this.name.clone_from(&map.name);
-        this.pin.clone_from(&map.pinned);
-        if let Some(template) = &map.template {
-            this.template = template.clone().into();
-        }
-        Ok(this)
+        Self::from_fd(fd).map(|this| this.of(map))
     }
 }
 
@@ -129,6 +123,22 @@ fn not_opened(what: &str, errno: Errno) -> MapError {
 }
 
 impl RawMap {
+    /// A handle that takes over the descriptor of a map that was loaded.
+    pub(crate) fn from_loaded_map(map: LoadedMap<Descriptor>) -> Result<Self, MapError> {
+        let (fd, map) = map.into_parts();
+        Self::from_fd(fd.into()).map(|this| this.of(&map))
+    }
+
+    /// With what a load knows of the map.
+    fn of<F>(mut self, map: &LoadedMap<F>) -> Self {
+        self.name.clone_from(&map.name);
+        self.pin.clone_from(&map.pinned);
+        if let Some(template) = &map.template {
+            self.template = template.clone().into();
+        }
+        self
+    }
+
     fn new(elements: RealElements) -> Self {
         Self {
             name: elements.info().name.clone(),
