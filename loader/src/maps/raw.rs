@@ -122,9 +122,13 @@ fn not_opened(what: &str, errno: Errno) -> MapError {
         codes::MAP_NOT_OPENED,
         format!("{what} cannot be opened: {errno}"),
     );
-    if errno == Errno::EPERM {
-        diagnostic = diagnostic.help("opening maps by id needs CAP_SYS_ADMIN, pins need CAP_BPF");
+    diagnostic.help = match errno.0 {
+        libc::EPERM => Some("maps are opened by id with CAP_SYS_ADMIN, pins with CAP_BPF"),
+        libc::EACCES => Some("the file's mode must allow it, as it must for other files"),
+        libc::ENOENT => Some("`bpftool map` shows the maps that there are, and their pins"),
+        _ => None,
     }
+    .map(str::to_owned);
     MapError::new(diagnostic).with_errno(errno)
 }
 
@@ -157,7 +161,8 @@ impl RawMap {
             let diagnostic = Diagnostic::error(
                 codes::MAP_NOT_OPENED,
                 format!("{shown} is not the pin of a map"),
-            );
+            )
+            .help("`bpftool map` shows the pins of maps");
             MapError::new(diagnostic).with_errno(errno)
         })?;
         let mut this = Self::new(elements);
