@@ -9,19 +9,33 @@ use gimli::{
 };
 
 use crate::dwarf::{Reader, Sections, UnitStrings};
-use crate::elf::Elf;
+use crate::elf::{Elf, Stage};
 use crate::fixup::Variable;
 
 /// The places of those variables that DWARF tells.
 pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Source> {
+    let names = variables.iter().map(|variable| variable.name.as_str());
+    if let Stage::Linked(known) = elf.stage {
+        let known = names.filter_map(|name| known.get_key_value(name));
+        return known.map(|(name, at)| (name.clone(), at.clone())).collect();
+    }
+    search(elf, names.collect(), false)
+}
+
+/// The places of variables and functions that DWARF tells: of their definitions, or else of a
+/// declaration.
+pub(crate) fn find_all(elf: &Elf<'_>, names: BTreeSet<&str>) -> HashMap<String, Source> {
+    search(elf, names, true)
+}
+
+fn search(elf: &Elf<'_>, wanted: BTreeSet<&str>, all: bool) -> HashMap<String, Source> {
     let sections = Sections::new(elf);
     let mut search = Search {
         sections: &sections,
-        wanted: variables
-            .iter()
-            .map(|variable| variable.name.as_str())
-            .collect(),
-        found: HashMap::with_capacity(variables.len()),
+        found: HashMap::with_capacity(wanted.len()),
+        declared: HashMap::new(),
+        wanted,
+        all,
         files: HashMap::new(),
         budget: sections
             .info
@@ -32,7 +46,9 @@ pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Sou
     };
     search.units();
     let mut sources = HashMap::with_capacity(search.found.len());
-    let found = search.found.into_iter();
+    let mut found = search.declared;
+    found.extend(search.found);
+    let found = found.into_iter();
     sources.extend(found.filter_map(|(name, source)| Some((name.to_owned(), source?))));
     sources
 }
@@ -44,6 +60,10 @@ struct Search<'s, 'v> {
     wanted: BTreeSet<&'v str>,
     /// `None` for variables that have two different places.
     found: HashMap<&'v str, Option<Source>>,
+    /// The first declaration that is no definition.
+    declared: HashMap<&'v str, Option<Source>>,
+    /// Whether functions and declarations are looked for as well.
+    all: bool,
     /// The file tables by their offset, `None` if they cannot be read.
     files: HashMap<usize, Option<gimli::LineProgramHeader<Reader<'s>>>>,
     /// Entries and attributes that may still be read: abbreviations can make a byte into many.
@@ -141,9 +161,11 @@ impl<'s, 'v> Search<'s, 'v> {
                     }
                 }
                 constants::DW_TAG_namespace | constants::DW_TAG_module => {}
-                constants::DW_TAG_variable => {
+                tag @ (constants::DW_TAG_variable | constants::DW_TAG_subprogram) => {
                     inside = entry.depth();
-                    if self.variable(entry, &unit, &mut declarations).is_some() {
+                    if (tag == constants::DW_TAG_variable || self.all)
+                        && self.variable(entry, &unit, &mut declarations).is_some()
+                    {
                         missing = missing.saturating_sub(1);
                     }
                     if missing == 0 {
@@ -175,6 +197,10 @@ impl<'s, 'v> Search<'s, 'v> {
         let flag = |name| matches!(entry.attr_value(name), Some(AttributeValue::Flag(true)));
         if flag(constants::DW_AT_declaration) {
             declarations.insert(entry.offset().0, Declared { name, file, line });
+            if self.all && !self.declared.contains_key(name) {
+                let source = self.place(unit, file, line);
+                self.declared.insert(name, source);
+            }
             return None;
         }
         if declared.is_none() && !flag(constants::DW_AT_external) {
