@@ -145,6 +145,14 @@ fn says(holder: &Holder<'_, '_>) -> &'static str {
     }
 }
 
+/// What a message is about; a map is named beside it.
+fn subject(holder: &Holder<'_, '_>) -> String {
+    if holder.global.is_map() {
+        return "it".to_owned();
+    }
+    format!("the {} '{}'", noun(holder), text(holder.global.name))
+}
+
 /// A diagnostic with both places.
 fn at_both(
     diagnostic: Diagnostic,
@@ -156,7 +164,7 @@ fn at_both(
     let mut diagnostic = diagnostic
         .at(newcomer.part.source(name), here(newcomer))
         .at(holder.part.source(name), here(holder));
-    if newcomer.global.is_map() || holder.global.is_map() {
+    if newcomer.global.is_map() {
         diagnostic = diagnostic.map(text(name));
     }
     diagnostic.object = Some(newcomer.part.name.to_owned());
@@ -165,11 +173,8 @@ fn at_both(
 
 fn conflict(holder: &Holder<'_, '_>, newcomer: &Holder<'_, '_>) -> Diagnostic {
     let (one, other) = (holder.part.name, newcomer.part.name);
-    let message = format!(
-        "the {} '{}' is defined in {one} and in {other}",
-        noun(newcomer),
-        text(newcomer.global.name)
-    );
+    let what = subject(newcomer);
+    let message = format!("{what} is defined in {one} and in {other}");
     let diagnostic = Diagnostic::error(codes::TWO_DEFINITIONS, message);
     let diagnostic = if holder.global.weak {
         diagnostic
@@ -186,8 +191,9 @@ fn mismatch(holder: &Holder<'_, '_>, newcomer: &Holder<'_, '_>) -> Option<Diagno
     let (one, other) = (holder.part.name, newcomer.part.name);
     let name = text(newcomer.global.name);
     let differs = |what: &str| {
-        let what = format!("the declarations of '{name}' in {one} and in {other} differ: {what}");
-        Diagnostic::error(codes::DECLARATIONS_DIFFER, what)
+        let subject = subject(newcomer);
+        let message = format!("{subject} is declared differently in {one} and in {other}: {what}");
+        Diagnostic::error(codes::DECLARATIONS_DIFFER, message)
     };
     let known = |it: &Holder<'_, '_>| it.global.id.is_some();
     let (Some(raw), Some(other_raw)) = (&holder.part.raw, &newcomer.part.raw) else {
@@ -261,7 +267,7 @@ fn check_undefined(holder: &Holder<'_, '_>, problems: &mut Problems) {
         return;
     }
     let name = text(holder.global.name);
-    let message = format!("no object defines the {} '{name}'", noun(holder));
+    let message = format!("{} is declared, but no object defines it", subject(holder));
     let place = holder.part.source(holder.global.name);
     let mut diagnostic = Diagnostic::error(codes::UNDEFINED, message)
         .at(place, format!("declared here, in {}", holder.part.name))
