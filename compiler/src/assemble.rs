@@ -114,6 +114,8 @@ fn map<I>(name: String, definition: &Definition, inner: Option<I>) -> Map<I> {
         inner,
         slots: Vec::new(),
         data: None,
+        externs: Vec::new(),
+        with_programs: None,
         source: None,
     }
 }

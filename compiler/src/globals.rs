@@ -191,6 +191,8 @@ impl Global<'_> {
             inner: None,
             slots: Vec::new(),
             data: Some(Data::new(self.bytes, self.size, self.read_only)),
+            externs: Vec::new(),
+            with_programs: None,
             source: None,
         }
     }

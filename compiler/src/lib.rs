@@ -115,6 +115,7 @@ fn plan(
             endianness: elf.endianness,
         },
         maps: maps.maps,
+        programs: programs::list(elf),
         not_planned: not_planned::list(elf, kconfig),
         types: maps.types,
         kernel_types: maps.kernel_types,

@@ -19,6 +19,23 @@ const CALL: u8 = 0x85;
 /// `BPF_PSEUDO_CALL` in the source register: a call of a function in the object.
 const PSEUDO_CALL: u8 = 1;
 
+/// The programs in libbpf's order. Functions in `.text` are called by others, unless there is
+/// only one function at all (`prog_is_subprog` of libbpf).
+pub(crate) fn list(elf: &Elf<'_>) -> Vec<bpfplan_plan::Program> {
+    let alone = elf.programs.len() == 1;
+    let programs = elf.programs.iter();
+    programs
+        .filter(|program| program.entry_point || alone)
+        .map(|program| bpfplan_plan::Program {
+            name: text(program.name),
+            section: elf
+                .sections
+                .get(program.section)
+                .map_or_else(String::new, |section| text(section.name)),
+        })
+        .collect()
+}
+
 /// Checks the relocations of all sections with instructions. `maps` are the offsets
 /// of the maps in `.maps`.
 pub(crate) fn check(elf: &Elf<'_>, maps: &HashSet<u64>, problems: &mut Problems) {

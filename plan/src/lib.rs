@@ -28,8 +28,8 @@ pub mod validate;
 
 pub use diagnostic::{Code, Diagnostic, Label, Severity};
 pub use model::{
-    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning,
-    Plan, Slot, SlotTarget, Source, Template,
+    BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, NotPlanned,
+    Object, Pinning, Plan, Program, Slot, SlotTarget, Source, Template, WithPrograms,
 };
 pub use steps::Step;
 pub use types::{Type, TypeId};

@@ -21,6 +21,9 @@ pub struct Plan {
     pub object: Object,
     /// The maps in libbpf's order, which is their order of creation.
     pub maps: Vec<Map>,
+    /// The object's programs in libbpf's order, subprograms not among them. A load with programs
+    /// gives them to libbpf.
+    pub programs: Vec<Program>,
     /// What the object declares and this version does not plan yet. `load` refuses while this is
     /// not empty, so that nothing is dropped silently.
     pub not_planned: Vec<NotPlanned>,
@@ -125,8 +128,75 @@ pub struct Map<I = Template> {
     pub slots: Vec<Slot>,
     /// Initial contents of a map of global data; maps from `.maps` have none.
     pub data: Option<Data>,
+    /// The kernel configuration values of the `.kconfig` map, whose contents only the target
+    /// machine knows; empty for all other maps.
+    pub externs: Vec<Extern>,
+    /// Why libbpf has to create this map together with the programs; `None` for maps that are
+    /// created from the plan alone.
+    pub with_programs: Option<WithPrograms>,
     /// Where the map variable is declared, if the object's DWARF tells.
     pub source: Option<Source>,
+}
+
+/// Why a map comes to be only together with the object's programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum WithPrograms {
+    /// A `STRUCT_OPS` map: its type is the kernel's, its members are programs.
+    StructOps,
+    /// An arena with global variables, whose places only libbpf's relocation knows.
+    ArenaData,
+    /// Values, or those of inner maps, hold roots of lists or trees: the kernel wants programs
+    /// that use them to have the very BTF object that the map has.
+    GraphRoot,
+}
+
+/// A program of the object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// Name of the function.
+    pub name: String,
+    /// ELF section, such as `xdp`.
+    pub section: String,
+}
+
+/// A kernel configuration value: an extern variable in `.kconfig`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Extern {
+    /// Name, such as `CONFIG_HZ` or `LINUX_KERNEL_VERSION`.
+    pub name: String,
+    /// What it may be (`find_kcfg_type` of libbpf).
+    pub kind: ExternKind,
+    /// Offset in the map's value, in bytes.
+    pub offset: u32,
+    /// Size in bytes.
+    pub size: u32,
+    /// Whether it is 0 where the kernel has no such value; without it, the load fails.
+    pub weak: bool,
+}
+
+/// What kind of value an [`Extern`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ExternKind {
+    /// `bool`: `y` or `n`.
+    Bool,
+    /// `char`: a letter (`y`, `n`, `m`) or a number.
+    Char,
+    /// `enum libbpf_tristate`: `y`, `n` or `m`.
+    Tristate,
+    /// A signed integer.
+    Signed,
+    /// An unsigned integer.
+    Unsigned,
+    /// An array of `char`: a string.
+    String,
 }
 
 /// The inner template of an outer map: a map without a template of its own.

@@ -249,6 +249,8 @@ fn widen(map: Template) -> Map {
         inner: None,
         slots: map.slots,
         data: map.data,
+        externs: map.externs,
+        with_programs: map.with_programs,
         source: map.source,
     }
 }
@@ -262,6 +264,7 @@ fn plan(maps: Vec<Map>) -> Plan {
             endianness: Endianness::NATIVE,
         },
         maps,
+        programs: Vec::new(),
         not_planned: Vec::new(),
         types: Vec::new(),
         kernel_types: 0,

@@ -58,6 +58,8 @@ pub fn map<I>(&(map_type, key, value, entries, flags): &(u32, u32, u32, u32, u32
         inner: None,
         slots: Vec::new(),
         data: None,
+        externs: Vec::new(),
+        with_programs: None,
         source: None,
     }
 }

@@ -41,6 +41,8 @@ pub(crate) fn map<I>(name: &str, map_type: u32, sizes: [u32; 2], max_entries: u3
         inner: None,
         slots: Vec::new(),
         data: None,
+        externs: Vec::new(),
+        with_programs: None,
         source: Some(Source {
             file: "sample.bpf.c".to_owned(),
             line: 7,
@@ -89,6 +91,7 @@ pub(crate) fn plan(maps: Vec<Map>) -> Plan {
             endianness: Endianness::NATIVE,
         },
         maps,
+        programs: Vec::new(),
         not_planned: Vec::new(),
         kernel_types: types.len().try_into().expect("few types"),
         types,

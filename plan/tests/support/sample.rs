@@ -5,7 +5,7 @@ use bpfplan_plan::types::{
 };
 use bpfplan_plan::{
     BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning,
-    Plan, Slot, SlotTarget, Source, Template, TypeId, btf, format, uapi,
+    Plan, Program, Slot, SlotTarget, Source, Template, TypeId, btf, format, uapi,
 };
 
 pub fn plan() -> Plan {
@@ -19,6 +19,10 @@ pub fn plan() -> Plan {
             endianness: Endianness::Little,
         },
         maps: maps(),
+        programs: vec![Program {
+            name: "classify".into(),
+            section: "xdp".into(),
+        }],
         not_planned: vec![NotPlanned {
             section: ".kconfig".into(),
             kind: "kernel configuration values".into(),
@@ -165,6 +169,8 @@ pub fn map<I>(name: &str, map_type: u32, sizes: [u32; 3]) -> Map<I> {
         inner: None,
         slots: Vec::new(),
         data: None,
+        externs: Vec::new(),
+        with_programs: None,
         source: None,
     }
 }

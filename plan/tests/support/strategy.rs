@@ -4,8 +4,9 @@ use bpfplan_plan::types::{
     Composite, Enum, Enumerator, IntEncoding, Linkage, Member, Param, SecVar, Type,
 };
 use bpfplan_plan::{
-    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning,
-    Plan, Slot, SlotTarget, Source, Template, TypeId, format, uapi,
+    BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, NotPlanned,
+    Object, Pinning, Plan, Program, Slot, SlotTarget, Source, Template, TypeId, WithPrograms,
+    format, uapi,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -16,6 +17,10 @@ pub fn plan() -> impl Strategy<Value = Plan> {
         object(),
         vec(map(), 0..5),
         vec(
+            (text(), text()).prop_map(|(name, section)| Program { name, section }),
+            0..3,
+        ),
+        vec(
             (text(), text()).prop_map(|(section, kind)| NotPlanned { section, kind }),
             0..3,
         ),
@@ -25,10 +30,11 @@ pub fn plan() -> impl Strategy<Value = Plan> {
         vec(contents(), 0..3),
     )
         .prop_map(
-            |(object, maps, not_planned, types, kernel_types, btf, contents)| Plan {
+            |(object, maps, programs, not_planned, types, kernel_types, btf, contents)| Plan {
                 version: format::VERSION,
                 object,
                 maps,
+                programs,
                 not_planned,
                 types,
                 kernel_types,
@@ -65,6 +71,26 @@ fn map() -> impl Strategy<Value = Map> {
     })
 }
 
+fn extern_value() -> impl Strategy<Value = Extern> {
+    let kind = prop_oneof![
+        Just(ExternKind::Bool),
+        Just(ExternKind::Char),
+        Just(ExternKind::Tristate),
+        Just(ExternKind::Signed),
+        Just(ExternKind::Unsigned),
+        Just(ExternKind::String),
+    ];
+    (text(), kind, any::<[u32; 2]>(), any::<bool>()).prop_map(
+        |(name, kind, [offset, size], weak)| Extern {
+            name,
+            kind,
+            offset,
+            size,
+            weak,
+        },
+    )
+}
+
 /// A map without a template.
 fn any_map<I: std::fmt::Debug>() -> impl Strategy<Value = Map<I>> {
     let numbers = (
@@ -83,11 +109,17 @@ fn any_map<I: std::fmt::Debug>() -> impl Strategy<Value = Map<I>> {
         option::of(data()),
         option::of(source()),
         any::<bool>(),
+        vec(extern_value(), 0..3),
+        option::of(prop_oneof![
+            Just(WithPrograms::StructOps),
+            Just(WithPrograms::ArenaData),
+            Just(WithPrograms::GraphRoot),
+        ]),
     );
     (text(), numbers, types, rest).prop_map(|(name, numbers, types, rest)| {
         let ([key_size, value_size, map_flags, numa_node], map_extra, map_type, entries) = numbers;
         let (key_type, value_type, ids) = types;
-        let (slots, data, source, pinned) = rest;
+        let (slots, data, source, pinned, externs, with_programs) = rest;
         Map {
             name,
             map_type,
@@ -111,6 +143,8 @@ fn any_map<I: std::fmt::Debug>() -> impl Strategy<Value = Map<I>> {
             inner: None,
             slots,
             data,
+            externs,
+            with_programs,
             source,
         }
     })

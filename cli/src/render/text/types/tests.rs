@@ -25,6 +25,8 @@ fn plan(types: Vec<Type>) -> Plan {
         inner: None,
         slots: Vec::new(),
         data: None,
+        externs: Vec::new(),
+        with_programs: None,
         source: None,
     };
     Plan {
@@ -35,6 +37,7 @@ fn plan(types: Vec<Type>) -> Plan {
             endianness: Endianness::Little,
         },
         maps: vec![map],
+        programs: Vec::new(),
         not_planned: Vec::new(),
         types,
         kernel_types: 0,
