@@ -93,9 +93,15 @@ pub(super) fn read<'a>(input: &Input<'a>, problems: &mut Problems) -> Option<Par
     let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     part.sources = source::find_all(&part.elf, wanted);
     if let Some(raw) = &part.raw {
-        part.maps = maps(&part.elf, raw, &part.sources, problems)
-            .map_err(|diagnostic| problems.add(diagnostic))
+        let mut own = Problems::default();
+        part.maps = maps(&part.elf, raw, &part.sources, &mut own)
+            .map_err(|diagnostic| own.add(diagnostic))
             .unwrap_or_default();
+        // A type that is incomplete here may be complete in another object; if it is not, the
+        // linked object has the same problem.
+        let open = |it: &Diagnostic| it.code == codes::UNSIZED || it.code == codes::BAD_ELEMENT;
+        let found = own.into_list().into_iter().filter(|it| !open(it));
+        found.for_each(|diagnostic| problems.add(diagnostic));
     }
     Some(part)
 }

@@ -5,7 +5,9 @@ use std::collections::HashSet;
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::BTF_KIND_DATASEC;
-use object::elf::{EM_BPF, SHN_LORESERVE, SHT_NOBITS, SHT_PROGBITS, SHT_REL, STT_SECTION};
+use object::elf::{
+    EM_BPF, SHN_LORESERVE, SHT_NOBITS, SHT_PROGBITS, SHT_REL, STT_OBJECT, STT_SECTION,
+};
 
 use super::part::{Global, is_visible};
 use crate::btf::raw::Raw;
@@ -49,6 +51,16 @@ pub(super) fn check_elf(elf: &Elf<'_>, problems: &mut Problems) {
             let name = text(symbol.name.unwrap_or_default());
             problems.add(unsound(format!(
                 "the symbol '{name}' is in a section that is not there"
+            )));
+        }
+        let section = elf.sections.get(usize::from(symbol.section));
+        let end = symbol.value.checked_add(symbol.size);
+        let outside = |section: &Section<'_>| end.is_none_or(|end| end > section.size);
+        let variable = symbol.kind == STT_OBJECT && symbol.is_global();
+        if variable && section.is_some_and(outside) {
+            let name = text(symbol.name.unwrap_or_default());
+            problems.add(unsound(format!(
+                "the variable '{name}' does not lie in its section"
             )));
         }
         if symbol.name.is_some_and(|name| name.len() > MAX_NAME) {
