@@ -132,7 +132,7 @@ impl Set {
             .maps()
             .iter()
             .map(|map| map.declared())
-            .map(|map| renamed(map))
+            .map(renamed)
             .collect();
         let ours: Vec<Declared> = plan
             .maps
