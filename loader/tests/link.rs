@@ -9,6 +9,8 @@
     reason = "tests fail by panic"
 )]
 
+#[path = "../../compiler/tests/builder/mod.rs"]
+mod builder;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -38,6 +40,10 @@ fn main() {
     }));
     trials.push(Trial::test("declared_first", declared_first));
     trials.push(Trial::test("both_places_are_named", both_places_are_named));
+    trials.push(Trial::test(
+        "long_chains_of_types_are_merged",
+        long_chains_of_types_are_merged,
+    ));
     support::privilege::run(trials)
 }
 
@@ -282,5 +288,31 @@ fn both_places_are_named() -> Outcome {
         .collect();
     let both = ["fixtures/link_conflict.bpf.c", "fixtures/link_table.bpf.c"];
     assert_eq!(places, [both, both, both]);
+    Ok(())
+}
+
+/// Merging types is recursive in libbpf. Both objects have a chain of structs that are all alike.
+fn long_chains_of_types_are_merged() -> Outcome {
+    let object = |map: &str| {
+        let mut maps = builder::Maps::new();
+        let mut next = maps.int();
+        for number in 0..100_000 {
+            let pointer = maps.pointer(next);
+            next = maps.structure(Some(&format!("s{number}")), &[("next", pointer)]);
+        }
+        let members = [
+            ("type", maps.number(1)),
+            ("max_entries", maps.number(4)),
+            ("key", maps.pointer(maps.int())),
+            ("value", maps.pointer(next)),
+        ];
+        let ty = maps.structure(None, &members);
+        maps.variable(map, ty, 32);
+        maps.object()
+    };
+    let (one, two) = (object("one"), object("two"));
+    let inputs = [("one.o", &one), ("two.o", &two)];
+    check(&inputs.map(|(name, bytes)| Input { name, bytes })).map_err(|why| format!("{why:?}"))?;
+    link(&inputs.map(|(name, bytes)| LinkInput { name, bytes })).map_err(|why| why.to_string())?;
     Ok(())
 }
