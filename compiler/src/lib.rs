@@ -24,6 +24,7 @@ mod elf;
 mod externs;
 mod fixup;
 mod globals;
+mod legacy;
 pub mod link;
 mod not_planned;
 mod problems;
@@ -113,6 +114,7 @@ fn plan(
             name,
             sha256: options.hash.then(|| hash(object)),
             endianness: elf.endianness,
+            legacy_maps: legacy::has_section(elf),
         },
         maps: maps.maps,
         programs: programs::list(elf),
@@ -174,12 +176,16 @@ fn read_maps(
         .iter()
         .filter_map(|global| datasecs.get(global.datasec?))
         .collect();
-    let types = raw.map(|raw| decode(raw, variables, &sections));
+    let legacy = legacy::read(elf, raw, problems);
+    let types = raw.map(|raw| decode(raw, variables, &sections, &legacy.types()));
     let types = types
         .unwrap_or_else(|| Ok(Types::default()))
         .map_err(|diagnostic| problems.add(diagnostic))
         .ok()?;
-    let mut maps = declared_maps(elf, &types, variables, problems);
+    let declared = declared_maps(elf, &types, variables, problems);
+    let names = declared.iter().map(|map| map.name.as_str()).collect();
+    let mut maps = legacy.maps(elf, &types.view, &types.legacy, &names, problems);
+    maps.extend(declared);
     let mut ids = types.sections.iter().copied();
     maps.extend(globals.iter().map(|global| {
         let datasec = global.datasec.and_then(|place| datasecs.get(place));
@@ -253,12 +259,15 @@ struct Types {
     variables: Vec<TypeId>,
     /// The DATASECs of the sections of global data.
     sections: Vec<TypeId>,
+    /// Keys and values of legacy maps.
+    legacy: Vec<TypeId>,
 }
 
 fn decode(
     raw: &Raw<'_>,
     variables: &[Variable],
     sections: &[&Datasec<'_>],
+    legacy: &[u32],
 ) -> Result<Types, Diagnostic> {
     let node = |form| {
         move |variable: &Variable| Node {
@@ -271,6 +280,10 @@ fn decode(
         .iter()
         .map(node(Form::Definition))
         .chain(globals.map(node(Form::Global)))
+        .chain(legacy.iter().map(|id| Node {
+            id: *id,
+            form: Form::Full,
+        }))
         .collect();
     let trimmed = btf::trim::trim(raw, &nodes)?;
     let mut view = View::decode(&trimmed)?;
@@ -282,12 +295,14 @@ fn decode(
         .iter()
         .map(|section| add_datasec(&mut view, section, &mut ids))
         .collect();
+    let legacy = ids.collect();
     view.follow_modifiers();
     Ok(Types {
         view,
         tags,
         variables,
         sections,
+        legacy,
     })
 }
 

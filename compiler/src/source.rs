@@ -15,11 +15,18 @@ use crate::fixup::Variable;
 /// The places of those variables that DWARF tells.
 pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Source> {
     let names = variables.iter().map(|variable| variable.name.as_str());
+    find_names(elf, names.collect())
+}
+
+/// As [`find`], by their names.
+pub(crate) fn find_names(elf: &Elf<'_>, names: BTreeSet<&str>) -> HashMap<String, Source> {
     if let Stage::Linked(known) = elf.stage {
-        let known = names.filter_map(|name| known.get_key_value(name));
+        let known = names
+            .into_iter()
+            .filter_map(|name| known.get_key_value(name));
         return known.map(|(name, at)| (name.clone(), at.clone())).collect();
     }
-    search(elf, names.collect(), false)
+    search(elf, names, false)
 }
 
 /// The places of variables and functions that DWARF tells: of their definitions, or else of a

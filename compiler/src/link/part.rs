@@ -203,7 +203,7 @@ fn maps(
     let Some(datasec) = datasecs.iter().find(|datasec| datasec.name == MAPS) else {
         return Ok(HashMap::new());
     };
-    let types = crate::decode(raw, &datasec.variables, &[])?;
+    let types = crate::decode(raw, &datasec.variables, &[], &[])?;
     let mut defined = Vec::new();
     let mut declared = Vec::new();
     for (variable, id) in datasec.variables.iter().zip(&types.variables) {
