@@ -75,21 +75,30 @@ pub(crate) fn assemble(
     }
 }
 
-/// The map of a declaration.
-pub(crate) fn declared(declaration: &Declaration, slots: Vec<Slot>) -> Map {
+/// The map of a declaration; `id` gives the view's id of a type of the section.
+pub(crate) fn declared(
+    declaration: &Declaration,
+    slots: Vec<Slot>,
+    id: &impl Fn(u32) -> TypeId,
+) -> Map {
     let definition = &declaration.definition;
     let inner = definition.inner.as_deref().map(|inner| {
         let name = format!("{}.inner", declaration.name);
-        map::<NoTemplate>(name, inner, None)
+        map::<NoTemplate>(name, inner, id, None)
     });
-    let mut map = map::<Template>(declaration.name.clone(), definition, inner);
+    let mut map = map::<Template>(declaration.name.clone(), definition, id, inner);
     map.slots = slots;
     map.source = declaration.source.clone();
     map
 }
 
 /// `fill_map_from_def` of libbpf; type ids are the view's until they are renumbered.
-fn map<I>(name: String, definition: &Definition, inner: Option<I>) -> Map<I> {
+fn map<I>(
+    name: String,
+    definition: &Definition,
+    id: &impl Fn(u32) -> TypeId,
+    inner: Option<I>,
+) -> Map<I> {
     let map_type = MapType(definition.map_type);
     let max_entries = match definition.max_entries {
         0 if map_type.0 == uapi::BPF_MAP_TYPE_PERF_EVENT_ARRAY => MaxEntries::PossibleCpus,
@@ -108,8 +117,8 @@ fn map<I>(name: String, definition: &Definition, inner: Option<I>) -> Map<I> {
         map_extra: definition.map_extra,
         numa_node: definition.numa_node,
         pinning: definition.pinning(),
-        key_type: definition.key,
-        value_type: definition.value,
+        key_type: definition.key.map(id),
+        value_type: definition.value.map(id),
         btf: None,
         inner,
         slots: Vec::new(),

@@ -27,17 +27,16 @@ const HEADER: u32 = 24;
 pub(crate) struct Trimmed {
     /// The blob.
     pub(crate) blob: Vec<u8>,
-    /// The new ids of the variables that were asked for, in their order.
-    pub(crate) variables: Vec<u32>,
+    /// The new ids of the roots, in their order.
+    pub(crate) roots: Vec<u32>,
     /// By id - 1: the word after an `INT`, the index type of an `ARRAY`, else 0.
     pub(crate) words: Vec<u32>,
     /// A `contains:` tag and the struct that it names.
     pub(crate) contained: Vec<(u32, u32)>,
 }
 
-/// Makes a blob of all that the variables reach; those of the form `Definition` are maps, those of
-/// the form `Global` are data.
-pub(crate) fn trim(raw: &Raw<'_>, variables: &[Node]) -> Result<Trimmed, Diagnostic> {
+/// Makes a blob of all that the roots reach: types, and variables in the form `Global`.
+pub(crate) fn trim(raw: &Raw<'_>, roots: &[Node]) -> Result<Trimmed, Diagnostic> {
     let mut copy = Copy {
         reach: Reach::new(raw),
         tags: tags_by_target(raw),
@@ -51,9 +50,9 @@ pub(crate) fn trim(raw: &Raw<'_>, variables: &[Node]) -> Result<Trimmed, Diagnos
         names: vec![0; raw.strings_len()],
         result: Trimmed::default(),
     };
-    for variable in variables {
-        let id = copy.id(*variable);
-        copy.result.variables.push(id);
+    for root in roots {
+        let id = copy.id(*root);
+        copy.result.roots.push(id);
     }
     let mut next = 0;
     while let Some(key) = copy.queue.get(next).copied() {
@@ -176,7 +175,7 @@ impl<'a> Copy<'a> {
         let Some(ty) = raw.get(id) else { return Ok(()) };
         let misplaced = match ty.kind {
             BTF_KIND_FUNC | BTF_KIND_DATASEC => true,
-            BTF_KIND_VAR => !matches!(form, Form::Definition | Form::Global),
+            BTF_KIND_VAR => form != Form::Global,
             BTF_KIND_DECL_TAG => key != Key::Tag(id),
             _ => false,
         };
