@@ -1,6 +1,5 @@
 //! Makes the plan's maps out of declarations and slots.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use bpfplan_plan::btf::{EncodeError, encode};
@@ -10,6 +9,7 @@ use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{
     BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Slot, Template, rules, uapi,
 };
+use foldhash::HashMap;
 
 use crate::btf::view::View;
 use crate::codes;
@@ -145,7 +145,7 @@ fn decide_btf(view: &View, tags: &Tags, maps: &mut [Map], problems: &mut Problem
     let mut refusals = Refusals {
         types: &types,
         verifier,
-        known: HashMap::new(),
+        known: HashMap::default(),
     };
     for (map, numbered) in maps.iter_mut().zip(&numbered) {
         decide(map, numbered, &mut refusals, problems, None);

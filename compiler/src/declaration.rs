@@ -1,10 +1,10 @@
 //! One declaration per `.maps` variable (`bpf_object__init_user_btf_map`).
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use bpfplan_plan::uapi::{self, BTF_KIND_STRUCT};
 use bpfplan_plan::{Code, Diagnostic, Source};
+use foldhash::{HashMap, HashSet};
 
 use crate::btf::raw::Raw;
 use crate::btf::shape::kind;
@@ -38,11 +38,11 @@ pub(crate) fn read(
     raw: &Raw<'_>,
     variables: &[Variable],
     section_size: u64,
-    sources: &HashMap<String, Source>,
+    sources: &HashMap<&str, Source>,
     problems: &mut Problems,
 ) -> Declarations {
     let mut definitions = Definitions::new(raw);
-    let mut names: HashSet<&str> = HashSet::new();
+    let mut names: HashSet<&str> = HashSet::default();
     let mut arena: Option<&str> = None;
     let mut declarations = Vec::new();
     for variable in variables {

@@ -1,6 +1,5 @@
 //! The members of a map's struct (`parse_btf_map_def`), read once per struct.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use bpfplan_plan::uapi::{
@@ -8,6 +7,7 @@ use bpfplan_plan::uapi::{
     BTF_KIND_STRUCT,
 };
 use bpfplan_plan::{Code, Diagnostic, Pinning, Severity, Source, uapi};
+use foldhash::HashMap;
 
 use crate::btf::raw::{Raw, RawType};
 use crate::btf::reach::Reach;
@@ -140,8 +140,8 @@ impl<'a> Definitions<'a> {
         Self {
             raw,
             reach: Reach::new(raw),
-            maps: HashMap::new(),
-            templates: HashMap::new(),
+            maps: HashMap::default(),
+            templates: HashMap::default(),
             circles: Circles::default(),
             types: Vec::new(),
         }

@@ -31,10 +31,9 @@ mod slots;
 mod source;
 mod types;
 
-use std::collections::HashSet;
-
 use bpfplan_plan::types::{SecVar, Type, TypeId};
 use bpfplan_plan::{Diagnostic, Map, Object, Plan, format, rules};
+use foldhash::HashSet;
 use sha2::{Digest, Sha256};
 
 use assemble::Maps;
@@ -86,7 +85,7 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
     let name = file_name(name);
     let maps = read_maps(&elf, raw.as_ref(), &name, problems).unwrap_or_default();
     if elf.maps.is_none() {
-        programs::check(&elf, &HashSet::new(), problems);
+        programs::check(&elf, &HashSet::default(), problems);
     }
     not_planned::check_arena(&elf, &maps.maps, problems);
     let plan = Plan {

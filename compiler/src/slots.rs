@@ -1,8 +1,9 @@
 //! Static slots from the relocations of `.maps` (`bpf_object__collect_map_relos`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bpfplan_plan::{Code, Diagnostic, Endianness, MapType, Slot, SlotTarget, Source, uapi};
+use foldhash::HashMap;
 use object::elf::{SHT_CREL, SHT_REL, SHT_RELA};
 
 use crate::bytes::text;
@@ -162,9 +163,9 @@ struct Names<'n> {
 impl<'n> Names<'n> {
     fn new(elf: &'n Elf<'_>, variables: &'n [Variable], declarations: &'n [Declaration]) -> Self {
         let mut this = Self {
-            declarations: HashMap::new(),
-            variables: HashMap::new(),
-            programs: HashMap::new(),
+            declarations: HashMap::default(),
+            variables: HashMap::default(),
+            programs: HashMap::default(),
         };
         for (index, declaration) in declarations.iter().enumerate() {
             this.declarations.entry(&declaration.name).or_insert(index);

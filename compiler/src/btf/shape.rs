@@ -1,7 +1,5 @@
 //! What a type is, in words, and how large it is.
 
-use std::collections::HashMap;
-
 use bpfplan_plan::uapi;
 use bpfplan_plan::uapi::{
     BTF_KIND_ARRAY, BTF_KIND_CONST, BTF_KIND_DATASEC, BTF_KIND_DECL_TAG, BTF_KIND_ENUM,
@@ -9,6 +7,7 @@ use bpfplan_plan::uapi::{
     BTF_KIND_INT, BTF_KIND_PTR, BTF_KIND_RESTRICT, BTF_KIND_STRUCT, BTF_KIND_TYPE_TAG,
     BTF_KIND_TYPEDEF, BTF_KIND_UNION, BTF_KIND_VAR, BTF_KIND_VOLATILE,
 };
+use foldhash::HashMap;
 
 use super::raw::{Raw, RawType};
 

@@ -4,8 +4,6 @@
 //! strings are clean: btf-rs takes neither names in the middle of a string nor names that are
 //! not UTF-8, libbpf takes both. The work is linear in the section.
 
-use std::collections::HashMap;
-
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{
     BTF_KIND_ARRAY, BTF_KIND_CONST, BTF_KIND_DATASEC, BTF_KIND_DECL_TAG, BTF_KIND_ENUM,
@@ -13,6 +11,7 @@ use bpfplan_plan::uapi::{
     BTF_KIND_RESTRICT, BTF_KIND_STRUCT, BTF_KIND_TYPE_TAG, BTF_KIND_TYPEDEF, BTF_KIND_UNION,
     BTF_KIND_VAR, BTF_KIND_VOLATILE, BTF_MAGIC, BTF_VERSION,
 };
+use foldhash::HashMap;
 
 use super::raw::{Raw, RawType};
 use super::reach::{Form, Node, Reach, index};
@@ -42,8 +41,8 @@ pub(crate) fn trim(raw: &Raw<'_>, roots: &[Node]) -> Result<Trimmed, Diagnostic>
         tags: tags_by_target(raw),
         structs: None,
         nodes: vec![[0; Form::COUNT]; raw.len().saturating_add(1)],
-        tag_ids: HashMap::new(),
-        forwards: HashMap::new(),
+        tag_ids: HashMap::default(),
+        forwards: HashMap::default(),
         queue: Vec::new(),
         types: Vec::new(),
         strings: vec![0],
@@ -92,7 +91,7 @@ struct Copy<'a> {
 }
 
 fn tags_by_target(raw: &Raw<'_>) -> HashMap<u32, Vec<u32>> {
-    let mut tags: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut tags: HashMap<u32, Vec<u32>> = HashMap::default();
     for (id, ty) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DECL_TAG) {
         tags.entry(ty.last).or_default().push(id);
     }
@@ -314,7 +313,7 @@ fn has_size(kind: u32) -> bool {
 }
 
 fn structs_by_name<'a>(raw: &Raw<'a>) -> HashMap<&'a [u8], u32> {
-    let mut structs = HashMap::new();
+    let mut structs = HashMap::default();
     for (id, ty) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_STRUCT) {
         structs.entry(raw.name(ty.name)).or_insert(id);
     }

@@ -1,7 +1,6 @@
 //! What is wrong with a plan before any kernel is asked.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use super::special::{Record, record};
 use super::table::{Btf, INNER_SPECIAL_FIELDS, Inner, rules};
@@ -11,6 +10,7 @@ use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::{Map, MaxEntries, Plan, Source};
 use crate::types::Type;
 use crate::uapi;
+use foldhash::HashMap;
 
 /// What kernels refuse, on every version or on the given ones, and what looks wrong.
 ///
@@ -262,7 +262,7 @@ fn template(map: &Map, all: &[Type], kernels: &[KernelVersion], found: &mut Vec<
 
 /// Maps whose names differ only after the 15th byte: legal, but hard to tell apart in the kernel.
 fn shared_names(plan: &Plan, found: &mut Vec<Diagnostic>) {
-    let mut names: HashMap<Cow<'_, str>, &str> = HashMap::new();
+    let mut names: HashMap<Cow<'_, str>, &str> = HashMap::default();
     for map in &plan.maps {
         let name = map.kernel_name();
         let Some(first) = names.get(&name) else {

@@ -1,7 +1,5 @@
 //! Static slots: what the kernel would refuse to put into an outer map.
 
-use std::collections::HashMap;
-
 use super::KernelVersion;
 use super::flags::flag_names;
 use super::special::{Field, Record, record};
@@ -11,6 +9,7 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Map, MaxEntries, Plan, Slot, SlotTarget, Template};
 use crate::types::{Type, TypeId};
 use crate::uapi;
+use foldhash::HashMap;
 
 /// Slots that even the newest kernel refuses: beyond `max_entries`, with a target that is
 /// missing, is an outer map itself, or does not fit the template (`bpf_map_meta_equal`).
@@ -21,7 +20,7 @@ pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
     for map in &plan.maps {
         found.extend(beyond(map));
         // Many slots may hold one map: it is compared once.
-        let mut compared: HashMap<&str, Option<Mismatch>> = HashMap::new();
+        let mut compared: HashMap<&str, Option<Mismatch>> = HashMap::default();
         for slot in &map.slots {
             let SlotTarget::Map(name) = &slot.target else {
                 continue;
@@ -181,7 +180,7 @@ impl<'a> Targets<'a> {
         Self {
             maps,
             types: &plan.types,
-            fields: HashMap::new(),
+            fields: HashMap::default(),
         }
     }
 

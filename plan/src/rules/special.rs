@@ -1,13 +1,12 @@
 //! Fields of map values that the kernel treats specially: locks, timers, kptrs, graph roots
 //! (`btf_parse_fields`).
 
-use std::collections::HashSet;
-
 use super::KernelVersion;
 use super::layout::{get, resolve};
 use super::table::TypeRules;
 use crate::types::{Composite, Type, TypeId};
 use crate::uapi::*;
+use foldhash::HashSet;
 
 /// Kind of a special field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -162,7 +161,7 @@ pub(crate) fn record(types: &[Type], value: TypeId) -> Record {
     let mut search = Search {
         types,
         fields: Vec::new(),
-        without: HashSet::new(),
+        without: HashSet::default(),
         odd: false,
     };
     let found = match resolve(types, value) {

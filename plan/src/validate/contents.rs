@@ -1,15 +1,14 @@
 //! Maps of global data and their initial contents.
 
-use std::collections::HashMap;
-
 use super::{Problems, header, shown};
 use crate::codes;
 use crate::contents::{MAX_TOTAL, stored};
 use crate::model::{Contents, Data, Map, MaxEntries, Plan};
 use crate::uapi;
+use foldhash::HashMap;
 
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
-    let mut places = HashMap::new();
+    let mut places = HashMap::default();
     let mut total = 0_u64;
     for (index, map) in plan.maps.iter().enumerate() {
         let Some(data) = &map.data else { continue };
