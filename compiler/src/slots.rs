@@ -232,25 +232,34 @@ fn slot(
         ))
     };
     let map_type = MapType(owner.definition.map_type);
-    let target = relocation.target();
+    let target = || relocation.target();
     let inside = relocation.offset.saturating_sub(u64::from(owner.offset));
     if !map_type.is_outer() && map_type.0 != uapi::BPF_MAP_TYPE_PROG_ARRAY {
-        let message = format!("{target} stands in it, but it is no map of maps or program array");
+        let message = format!(
+            "{} stands in it, but it is no map of maps or program array",
+            target()
+        );
         return fail(codes::NO_SLOTS, message);
     }
     let values = owner.definition.values.map(u64::from);
     let Some(place) = values.and_then(|values| inside.checked_sub(values)) else {
-        let message = format!("{target} stands at byte {inside} of it, outside of its values");
+        let message = format!(
+            "{} stands at byte {inside} of it, outside of its values",
+            target()
+        );
         return fail(codes::OUTSIDE_VALUES, message);
     };
     if place % u64::from(POINTER) != 0 {
-        let message = format!("{target} stands at byte {place} of values, not at a pointer");
+        let message = format!(
+            "{} stands at byte {place} of values, not at a pointer",
+            target()
+        );
         return fail(codes::OUTSIDE_VALUES, message);
     }
     let Ok(index) = u32::try_from(place / u64::from(POINTER)) else {
         return fail(
             codes::OUTSIDE_VALUES,
-            format!("{target} stands far outside of its values"),
+            format!("{} stands far outside of its values", target()),
         );
     };
     let fail = |code: Code, message: String, help: Option<&str>| {
@@ -264,7 +273,7 @@ fn slot(
         if elf.maps != Some(section) {
             return fail(
                 codes::NOT_A_MAP,
-                format!("{target} is not a map in .maps"),
+                format!("{} is not a map in .maps", target()),
                 None,
             );
         }
@@ -282,7 +291,7 @@ fn slot(
         let Some(variable) = names.variables.get(relocation.name.as_str()) else {
             return fail(
                 codes::NOT_A_MAP,
-                format!("{target} is not the name of a map"),
+                format!("{} is not the name of a map", target()),
                 Some("slots refer to maps by name: keep the symbols"),
             );
         };
@@ -305,12 +314,12 @@ fn slot(
         let Some(place) = named.and_then(|name| names.programs.get(name)) else {
             return fail(
                 codes::NOT_A_PROGRAM,
-                format!("{target} is not a program"),
+                format!("{} is not a program", target()),
                 Some("programs are global functions in a SEC() of their own"),
             );
         };
         if *place != (section, relocation.symbol.value) {
-            let message = format!("{target} is not the start of the program of this name");
+            let message = format!("{} is not the start of the program of this name", target());
             return fail(codes::NOT_A_PROGRAM, message, None);
         }
         SlotTarget::Program(relocation.name.clone())

@@ -60,6 +60,10 @@ impl<'v> Selection<'v> {
 
     /// The new id of a type, which is taken in with all that it reaches.
     pub(crate) fn add(&mut self, root: TypeId) -> TypeId {
+        let known = self.renumber(root);
+        if known != TypeId::VOID {
+            return known;
+        }
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
             let Some(ty) = self.view.get(id) else {

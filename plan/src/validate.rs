@@ -4,11 +4,12 @@
 //! names are unique, every reference leads somewhere, types can be walked, and the kernel gets
 //! exactly the BTF that the plan shows.
 
+use foldhash::HashSet;
+
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Map, Plan};
 use crate::rules;
-use foldhash::HashSet;
 
 mod contents;
 mod header;

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use foldhash::HashMap;
+
 use super::special::{Record, record};
 use super::table::{Btf, INNER_SPECIAL_FIELDS, Inner, rules};
 use super::{KernelVersion, btf, create, errno_name, needs, slots};
@@ -10,7 +12,6 @@ use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::{Map, MaxEntries, Plan, Source};
 use crate::types::Type;
 use crate::uapi;
-use foldhash::HashMap;
 
 /// What kernels refuse, on every version or on the given ones, and what looks wrong.
 ///

@@ -1,5 +1,9 @@
 //! Static slots: what the kernel would refuse to put into an outer map.
 
+use std::fmt;
+
+use foldhash::HashMap;
+
 use super::KernelVersion;
 use super::flags::flag_names;
 use super::special::{Field, Record, record};
@@ -9,7 +13,6 @@ use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Map, MaxEntries, Plan, Slot, SlotTarget, Template};
 use crate::types::{Type, TypeId};
 use crate::uapi;
-use foldhash::HashMap;
 
 /// Slots that even the newest kernel refuses: beyond `max_entries`, with a target that is
 /// missing, is an outer map itself, or does not fit the template (`bpf_map_meta_equal`).
@@ -185,37 +188,26 @@ impl<'a> Targets<'a> {
     }
 
     fn mismatch(&mut self, template: &Template, target: &Map) -> Option<Mismatch> {
-        let differ = |what: &str, wanted: String, found: String| {
-            (wanted != found)
-                .then(|| Mismatch::new(format!("{what} is {found}, the template has {wanted}")))
+        let differ = |what: &str, wanted: &dyn fmt::Display, found: &dyn fmt::Display| {
+            Mismatch::new(format!("{what} is {found}, the template has {wanted}"))
         };
+        if template.map_type != target.map_type {
+            return Some(differ("type", &template.map_type, &target.map_type));
+        }
         let sizes = [
             ("key_size", template.key_size, target.key_size),
             ("value_size", template.value_size, target.value_size),
         ];
-        let flags = |flags: u32| match kept_flags(flags) {
-            0 => "0".to_owned(),
-            flags => flag_names(flags).join("|"),
-        };
-        differ(
-            "type",
-            template.map_type.to_string(),
-            target.map_type.to_string(),
-        )
-        .or_else(|| {
-            sizes.into_iter().find_map(|(what, wanted, found)| {
-                differ(what, wanted.to_string(), found.to_string())
-            })
-        })
-        .or_else(|| {
-            differ(
-                "map_flags",
-                flags(template.map_flags),
-                flags(target.map_flags),
-            )
-        })
-        .or_else(|| different_entries(template, target))
-        .or_else(|| self.different_fields(template, target))
+        for (what, wanted, found) in sizes {
+            if wanted != found {
+                return Some(differ(what, &wanted, &found));
+            }
+        }
+        let [wanted, found] = [template.map_flags, target.map_flags].map(kept_flags);
+        if wanted != found {
+            return Some(differ("map_flags", &flags(wanted), &flags(found)));
+        }
+        different_entries(template, target).or_else(|| self.different_fields(template, target))
     }
 
     fn different_fields(&mut self, template: &Template, target: &Map) -> Option<Mismatch> {
@@ -260,6 +252,14 @@ fn list(fields: &[Field]) -> String {
         .map(|field| format!("{} at {}", field.kind.name(), field.offset))
         .collect();
     names.join(", ")
+}
+
+/// Flags by their names.
+fn flags(flags: u32) -> String {
+    match flags {
+        0 => "0".to_owned(),
+        flags => flag_names(flags).join("|"),
+    }
 }
 
 /// `BPF_F_RDONLY` and `BPF_F_WRONLY` belong to the descriptor; the map does not keep them.

@@ -1,12 +1,13 @@
 //! Fields of map values that the kernel treats specially: locks, timers, kptrs, graph roots
 //! (`btf_parse_fields`).
 
+use foldhash::HashSet;
+
 use super::KernelVersion;
 use super::layout::{get, resolve};
 use super::table::TypeRules;
 use crate::types::{Composite, Type, TypeId};
 use crate::uapi::*;
-use foldhash::HashSet;
 
 /// Kind of a special field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,11 +1,12 @@
 //! Maps of global data and their initial contents.
 
+use foldhash::HashMap;
+
 use super::{Problems, header, shown};
 use crate::codes;
 use crate::contents::{MAX_TOTAL, stored};
 use crate::model::{Contents, Data, Map, MaxEntries, Plan};
 use crate::uapi;
-use foldhash::HashMap;
 
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
     let mut places = HashMap::default();
