@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use bpfplan_plan::uapi::{self, BTF_KIND_STRUCT};
 use bpfplan_plan::{Code, Diagnostic, Source};
-use foldhash::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet, HashSetExt as _};
 
 use crate::btf::raw::Raw;
 use crate::btf::shape::kind;
@@ -42,9 +42,9 @@ pub(crate) fn read(
     problems: &mut Problems,
 ) -> Declarations {
     let mut definitions = Definitions::new(raw);
-    let mut names: HashSet<&str> = HashSet::default();
+    let mut names: HashSet<&str> = HashSet::with_capacity(variables.len());
     let mut arena: Option<&str> = None;
-    let mut declarations = Vec::new();
+    let mut declarations = Vec::with_capacity(variables.len());
     for variable in variables {
         let name = variable.name.as_str();
         let source = sources.get(name);

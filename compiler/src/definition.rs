@@ -98,8 +98,8 @@ impl Fault {
 /// All problems of a struct. Many maps can share a struct, and many structs a template.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults {
-    own: Rc<[Fault]>,
-    template: Rc<[Fault]>,
+    own: Option<Rc<[Fault]>>,
+    template: Option<Rc<[Fault]>>,
     /// How many of them are errors.
     pub(crate) errors: usize,
 }
@@ -109,14 +109,15 @@ impl Faults {
         let errors = own.iter().filter(|it| it.severity == Severity::Error);
         Self {
             errors: errors.count().saturating_add(template.errors),
-            own: own.into(),
+            own: (!own.is_empty()).then(|| own.into()),
             template: template.own,
         }
     }
 
     /// The problems, those of the template last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.own.iter().chain(self.template.iter())
+        let both = [&self.own, &self.template];
+        both.into_iter().flatten().flat_map(|faults| faults.iter())
     }
 }
 

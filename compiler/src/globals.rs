@@ -207,6 +207,9 @@ impl Global<'_> {
 
 /// Names are the plan's handles for maps; libbpf has maps that share one.
 pub(crate) fn check_names(maps: &[Map], problems: &mut Problems) {
+    if maps.iter().all(|map| map.data.is_none()) {
+        return; // Names of declared maps were compared when they were read.
+    }
     let mut names = HashSet::default();
     for map in maps {
         if names.insert(map.name.as_str()) || map.data.is_none() {

@@ -1,12 +1,13 @@
 //! Static slots from the relocations of `.maps` (`bpf_object__collect_map_relos`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bpfplan_plan::{Code, Diagnostic, Endianness, MapType, Slot, SlotTarget, Source, uapi};
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use object::elf::{SHT_CREL, SHT_REL, SHT_RELA};
 
-use crate::bytes::text;
+use crate::bytes::{borrowed_text, text};
 use crate::codes;
 use crate::declaration::Declaration;
 use crate::elf::{self, Elf, Role, Section, Symbol};
@@ -29,13 +30,17 @@ pub(crate) fn collect(
 ) -> Vec<Vec<Slot>> {
     let mut slots: Vec<BTreeMap<u32, SlotTarget>> = Vec::new();
     slots.resize_with(declarations.len(), BTreeMap::new);
-    let names = Names::new(elf, variables, declarations);
-    let owners = Owners::new(variables);
-    for section in elf
+    let sections: Vec<_> = elf
         .sections
         .iter()
         .filter(|section| is_for_maps(elf, section))
-    {
+        .collect();
+    if sections.is_empty() {
+        return Vec::from_iter(slots.iter().map(|_| Vec::new()));
+    }
+    let names = Names::new(elf, variables, declarations);
+    let owners = Owners::new(variables);
+    for section in sections {
         if section.kind != SHT_REL {
             problems.add(unreadable_kind(section));
         } else if section.role == Role::Relocations {
@@ -111,7 +116,7 @@ struct Relocation<'e, 'a> {
     offset: u64,
     kind: u64,
     symbol: &'e Symbol<'a>,
-    name: String,
+    name: Cow<'a, str>,
 }
 
 impl<'e, 'a> Relocation<'e, 'a> {
@@ -123,7 +128,7 @@ impl<'e, 'a> Relocation<'e, 'a> {
             );
             return Err(Box::new(Diagnostic::error(codes::BAD_RELOCATION, message)));
         };
-        let name = text(symbol.name.unwrap_or_default());
+        let name = borrowed_text(symbol.name.unwrap_or_default());
         Ok(Self {
             number,
             offset: entry.offset,
@@ -163,8 +168,8 @@ struct Names<'n> {
 impl<'n> Names<'n> {
     fn new(elf: &'n Elf<'_>, variables: &'n [Variable], declarations: &'n [Declaration]) -> Self {
         let mut this = Self {
-            declarations: HashMap::default(),
-            variables: HashMap::default(),
+            declarations: HashMap::with_capacity(declarations.len()),
+            variables: HashMap::with_capacity(variables.len()),
             programs: HashMap::default(),
         };
         for (index, declaration) in declarations.iter().enumerate() {
@@ -288,7 +293,7 @@ fn slot(
                 Some("fill the map at run time, or declare a key of four bytes"),
             );
         }
-        let Some(variable) = names.variables.get(relocation.name.as_str()) else {
+        let Some(variable) = names.variables.get(&*relocation.name) else {
             return fail(
                 codes::NOT_A_MAP,
                 format!("{} is not the name of a map", target()),
@@ -304,10 +309,10 @@ fn slot(
             relocation,
             problems,
         );
-        if !names.declarations.contains_key(relocation.name.as_str()) {
+        if !names.declarations.contains_key(&*relocation.name) {
             return Ok(None);
         }
-        SlotTarget::Map(relocation.name.clone())
+        SlotTarget::Map(relocation.name.clone().into_owned())
     } else {
         // libbpf takes a program without a name, but then nothing can say which one it is.
         let named = Some(name).filter(|name| !name.is_empty());
@@ -322,7 +327,7 @@ fn slot(
             let message = format!("{} is not the start of the program of this name", target());
             return fail(codes::NOT_A_PROGRAM, message, None);
         }
-        SlotTarget::Program(relocation.name.clone())
+        SlotTarget::Program(relocation.name.clone().into_owned())
     };
     Ok(Some(Slot { index, target }))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bpfplan_plan::Source;
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use gimli::{
     Abbreviations, Attribute, AttributeValue, DebugAbbrev, DebugInfo, DebugLine, UnitHeader,
     UnitOffset, constants,
@@ -22,7 +22,7 @@ pub(crate) fn find<'v>(elf: &Elf<'_>, variables: &'v [Variable]) -> HashMap<&'v 
             .iter()
             .map(|variable| (variable.name.as_bytes(), variable.name.as_str()))
             .collect(),
-        found: HashMap::default(),
+        found: HashMap::with_capacity(variables.len()),
         files: HashMap::default(),
         last_file: None,
         budget: sections

@@ -19,6 +19,9 @@ use crate::uapi;
 #[must_use]
 pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    if plan.maps.iter().all(|map| map.slots.is_empty()) {
+        return found;
+    }
     let mut targets = Targets::of(plan);
     for map in &plan.maps {
         found.extend(beyond(map));
