@@ -15,22 +15,26 @@ use libbpf_rs::{Object, ObjectBuilder};
 pub fn over_pins(object: &Path, pins: &Path) -> libbpf_rs::Result<Object> {
     let mut open = ObjectBuilder::default().open_file(object)?;
     for mut map in open.maps_mut() {
-        // bpffs has no dots in names: `flow.bss` is pinned as `flow_bss`.
-        let name = map.name().to_string_lossy().replace('.', "_");
-        map.reuse_pinned_map(pins.join(name))?;
+        // A bpffs has no dots in names: `flow.bss` is pinned as `flow_bss`.
+        let pin = pins.join(map.name().to_string_lossy().replace('.', "_"));
+        pin.metadata()?; // libbpf would create what is missing.
+        map.set_pin_path(pin)?;
     }
     open.load()
 }
 
-/// Over maps that are pinned nowhere: libbpf gets their descriptors.
-pub fn over_descriptors(object: &Path, loaded: &Loaded<RealKernel>) -> anyhow::Result<Object> {
+/// Over the maps of a load in this process, which may be pinned nowhere.
+pub fn over_loaded(object: &Path, loaded: &Loaded<RealKernel>) -> anyhow::Result<Object> {
     let mut open = ObjectBuilder::default().open_file(object)?;
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().into_owned();
         let ours = loaded.map(&name).context("the object is not the plan's")?;
-        map.reuse_fd(ours.as_fd())?;
+        match &ours.pinned {
+            Some(pin) => map.set_pin_path(pin)?,
+            None => map.reuse_fd(ours.as_fd())?,
+        }
     }
-    Ok(open.load()?) // libbpf has duplicated the descriptors: `loaded` may go.
+    Ok(open.load()?) // libbpf has descriptors of its own: `loaded` may go.
 }
 
 #[allow(dead_code, reason = "the tests use the functions above")]
@@ -47,7 +51,7 @@ fn main() -> anyhow::Result<()> {
             hold: true,
             ..LoadOptions::default()
         };
-        over_descriptors(&object, &load(&plan, &RealKernel::new(), &options)?)?
+        over_loaded(&object, &load(&plan, &RealKernel::new(), &options)?)?
     };
     for program in object.progs() {
         println!("{} is loaded", program.name().to_string_lossy());

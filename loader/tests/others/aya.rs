@@ -22,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("aya::opens_single_maps", opens_single_maps),
         Trial::test("aya::cannot_take_constants", cannot_take_constants),
         Trial::test("aya::resets_variables", resets_variables),
+        Trial::test("aya::fills_no_slots", fills_no_slots),
         Trial::test("aya::does_not_compare_pins", does_not_compare_pins),
     ]
 }
@@ -117,6 +118,15 @@ fn resets_variables() -> Result<(), Failed> {
     account(&mut ebpf)?;
     assert_eq!(tenants.read::<u64>("tenants.bss", 0), 1);
     assert_eq!(tenants.read::<Usage>("usages", 1).packets, 9);
+    Ok(())
+}
+
+/// Without our pin the program finds nothing in the outer map.
+fn fills_no_slots() -> Result<(), Failed> {
+    let mut ebpf = Ebpf::load_file(loads::object())?;
+    let limits = ebpf.take_map("limits").ok_or("no outer map")?;
+    let limits: ArrayOfMaps<_, Array<MapData, u32>> = ArrayOfMaps::try_from(limits)?;
+    assert!(limits.get(&0, 0).is_err(), "aya fills slots");
     Ok(())
 }
 

@@ -1,23 +1,29 @@
 //! libbpf-rs takes the maps over by descriptor and by pin, and its programs work with them.
 
 use std::cell::RefCell;
-use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::time::Duration;
 
-use bpfplan_loader::{Loaded, RealKernel};
+use bpfplan_loader::{Loaded, RealKernel, codes};
+use bpfplan_plan::{Diagnostic, uapi};
 use libbpf_rs::{
     MapCore as _, MapFlags, MapHandle, Object, ObjectBuilder, ProgramInput, RingBufferBuilder,
 };
 use libtest_mimic::{Failed, Trial};
 
-use crate::loads::{self, Event, PACKET, PASS, STEP, Tenants, Usage};
-use crate::with_libbpf_rs::{over_descriptors, over_pins};
+use crate::fixtures;
+use crate::loads::{self, Event, PACKET, PASS, Pinned, STEP, Tenants, Usage};
+use crate::with_libbpf_rs::{over_loaded, over_pins};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test("libbpf_rs::takes_descriptors", takes_descriptors),
         Trial::test("libbpf_rs::takes_pins", takes_pins),
-        Trial::test("libbpf_rs::takes_pin_paths", takes_pin_paths),
+        Trial::test("libbpf_rs::reuses_pins", reuses_pins),
+        Trial::test(
+            "libbpf_rs::takes_the_pins_of_all_fixtures",
+            takes_the_pins_of_all_fixtures,
+        ),
         Trial::test("libbpf_rs::misses_a_pin", misses_a_pin),
         Trial::test(
             "libbpf_rs::has_a_copy_of_variables",
@@ -29,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn takes_descriptors() -> Result<(), Failed> {
     let loaded = Tenants::held();
-    let object = over_descriptors(&loads::object(), &loaded)?;
+    let object = over_loaded(&loads::object(), &loaded)?;
     runs_on(&object, &loaded)?;
     // The maps stay, with what is in them, when bpfplan's descriptors go.
     let packets = loads::read::<Usage>(&loaded, "usages", 0).packets;
@@ -45,18 +51,57 @@ fn takes_descriptors() -> Result<(), Failed> {
 fn takes_pins() -> Result<(), Failed> {
     let tenants = Tenants::new();
     let object = over_pins(&loads::object(), &tenants.pins)?;
+    runs_on(&object, &tenants.loaded)?;
+    drop(object);
+    let object = over_loaded(&loads::object(), &tenants.loaded)?;
+    account(&object)
+}
+
+fn reuses_pins() -> Result<(), Failed> {
+    let tenants = Tenants::new();
+    let object = reused(&loads::object(), &tenants.pins)?;
     runs_on(&object, &tenants.loaded)
 }
 
-/// `set_pin_path`, the way of objects that declare pinning: libbpf compares before it takes a pin.
-fn takes_pin_paths() -> Result<(), Failed> {
-    let tenants = Tenants::new();
-    let mut open = ObjectBuilder::default().open_file(loads::object())?;
+/// Without a comparison.
+fn reused(object: &Path, pins: &Path) -> libbpf_rs::Result<Object> {
+    let mut open = ObjectBuilder::default().open_file(object)?;
     for mut map in open.maps_mut() {
         let name = map.name().to_string_lossy().replace('.', "_");
-        map.set_pin_path(tenants.pin(&name))?;
+        map.reuse_pinned_map(pins.join(name))?;
     }
-    runs_on(&open.load()?, &tenants.loaded)
+    open.load()
+}
+
+/// libbpf compares before it takes a pin: what bpfplan pins is what libbpf would have pinned.
+fn takes_the_pins_of_all_fixtures() -> Result<(), Failed> {
+    let mut taken = 0;
+    libbpf_rs::set_print(None);
+    for fixture in fixtures::all() {
+        let Some(plan) = loads::plan_to_pin(&fixture) else {
+            continue;
+        };
+        // Older kernels refuse some programs.
+        let mut open = ObjectBuilder::default();
+        if open.open_file(&fixture.object)?.load().is_err() {
+            continue;
+        }
+        let pinned = Pinned::new(&plan).map_err(|e| format!("{}: {e}", fixture.name))?;
+        let for_programs = |d: &Diagnostic| d.code == codes::PROGRAM_BTF;
+        if pinned.loaded.diagnostics.iter().any(for_programs) {
+            continue;
+        }
+        // The kernel forgets that user space may only read or only write, which libbpf takes for
+        // another map, its own included.
+        let forgotten = uapi::BPF_F_RDONLY | uapi::BPF_F_WRONLY;
+        let forgets = plan.maps.iter().any(|map| map.map_flags & forgotten != 0);
+        let over_pins = over_pins(&fixture.object, &pinned.pins);
+        assert_eq!(over_pins.is_err(), forgets, "{}", fixture.name);
+        reused(&fixture.object, &pinned.pins).map_err(|e| format!("{}: {e}", fixture.name))?;
+        taken += 1;
+    }
+    assert!(taken >= 50, "only {taken} fixtures could be tried");
+    Ok(())
 }
 
 /// What is not there is not made in silence.
@@ -166,7 +211,6 @@ fn runs_on(object: &Object, loaded: &Loaded<RealKernel>) -> Result<(), Failed> {
 
     let events = RefCell::new(Vec::<Event>::new());
     let ours = MapHandle::from_map_id(loads::map(loaded, "events").id)?;
-    assert!(ours.as_fd().try_clone_to_owned().is_ok());
     let mut rings = RingBufferBuilder::new();
     rings.add(&ours, |bytes| {
         let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());

@@ -1,14 +1,17 @@
 //! The fixture, loaded, and what its program leaves in the maps.
 
 use std::ffi::c_void;
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bpfplan_compiler::compile;
-use bpfplan_loader::{LoadOptions, Loaded, LoadedMap, RealKernel, load, unload};
-use bpfplan_plan::Plan;
+use bpfplan_loader::{LoadError, LoadOptions, Loaded, LoadedMap, RealKernel, load, unload};
+use bpfplan_plan::{Endianness, Map, Pinning, Plan, Slot, SlotTarget};
 use object::{Object as _, ObjectSection as _};
+
+use crate::fixtures::{Expectation, Fixture};
 
 /// What the plan says a packet counts; the object that the others load says 1.
 pub(crate) const STEP: u32 = 7;
@@ -48,14 +51,34 @@ fn plan() -> Plan {
         .plan
 }
 
-/// A load of the fixture, pinned in a directory of its own, and unloaded in the end.
-pub(crate) struct Tenants {
+/// The plan of another fixture, if libbpf loads it as well and `--pin-maps` is all it needs.
+pub(crate) fn plan_to_pin(fixture: &Fixture) -> Option<Plan> {
+    let options = Default::default();
+    let plan = compile(&fixture.bytes(), &fixture.file_name(), &options);
+    let plan = plan.ok()?.plan;
+    let by_maps = |slot: &Slot| matches!(slot.target, SlotTarget::Map(_));
+    let plain = |map: &Map| {
+        map.pinning == Pinning::None
+            && map.with_programs.is_none()
+            && map.externs.is_empty()
+            && map.slots.iter().all(by_maps)
+    };
+    let fits = fixture.expectation == Expectation::Loads
+        && fixture.deviates.is_none()
+        && plan.object.endianness == Endianness::NATIVE
+        && plan.not_planned.is_empty()
+        && plan.maps.iter().all(plain);
+    fits.then_some(plan)
+}
+
+/// A load that is pinned in a directory of its own, and unloaded in the end.
+pub(crate) struct Pinned {
     pub(crate) loaded: Loaded<RealKernel>,
     pub(crate) pins: PathBuf,
 }
 
-impl Tenants {
-    pub(crate) fn new() -> Self {
+impl Pinned {
+    pub(crate) fn new(plan: &Plan) -> Result<Self, LoadError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let pins = format!("/sys/fs/bpf/bpfplan-others-{}-{number}", std::process::id());
@@ -64,8 +87,36 @@ impl Tenants {
             pin_maps: Some(pins.clone()),
             ..LoadOptions::default()
         };
-        let loaded = load(&plan(), &RealKernel::new(), &options).expect("the fixture loads");
-        Self { loaded, pins }
+        let loaded = load(plan, &RealKernel::new(), &options)?;
+        Ok(Self { loaded, pins })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let unloaded = unload(&RealKernel::new(), &self.pins);
+        if !std::thread::panicking() {
+            let unloaded = unloaded.expect("what was loaded can be unloaded");
+            assert_eq!(unloaded.diagnostics, [], "nobody has changed the pins");
+            assert!(!self.pins.exists(), "nobody has added a pin");
+        }
+    }
+}
+
+/// The fixture of these tests, loaded and pinned.
+pub(crate) struct Tenants(Pinned);
+
+impl Deref for Tenants {
+    type Target = Pinned;
+
+    fn deref(&self) -> &Pinned {
+        &self.0
+    }
+}
+
+impl Tenants {
+    pub(crate) fn new() -> Self {
+        Self(Pinned::new(&plan()).expect("the fixture loads"))
     }
 
     /// Without pins.
@@ -91,17 +142,6 @@ impl Tenants {
 
     pub(crate) fn write<V: Plain>(&self, name: &str, key: u32, value: V) {
         write(&self.loaded, name, key, value);
-    }
-}
-
-impl Drop for Tenants {
-    fn drop(&mut self) {
-        let unloaded = unload(&RealKernel::new(), &self.pins);
-        if !std::thread::panicking() {
-            let unloaded = unloaded.expect("what was loaded can be unloaded");
-            assert_eq!(unloaded.diagnostics, [], "nobody has changed the pins");
-            assert!(!self.pins.exists(), "nobody has added a pin");
-        }
     }
 }
 

@@ -11,6 +11,9 @@
 
 mod aya;
 mod bpftool;
+#[path = "../support/fixtures.rs"]
+#[allow(dead_code, unreachable_pub, reason = "other tests use more of it")]
+mod fixtures;
 mod libbpf_rs;
 mod loads;
 #[path = "../support/privilege.rs"]
