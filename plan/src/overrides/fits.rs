@@ -44,9 +44,12 @@ pub(super) fn check(
         };
         list.push(with(found, &causes));
     }
-    for found in rules::slot_errors(after) {
-        let causes = blame.maps(&involved(after, &found));
-        errors.push(with(found, &causes));
+    // What the kernel would say to the slots makes sense only for maps that it creates.
+    if errors.is_empty() {
+        errors.extend(rules::slot_errors(after).into_iter().map(|found| {
+            let causes = blame.maps(&involved(after, &found));
+            with(found, &causes)
+        }));
     }
     if errors.is_empty() {
         Ok(warnings)

@@ -82,7 +82,7 @@ fn attributes<I>(
         let answer = format!("the kernel answers {}", errno_name(refusal.errno));
         let (code, help) = if required::is_required(map, &refusal) {
             let target = format!("{}{}.max_entries", place.map, place.inner());
-            (codes::ENTRIES_REQUIRED, Some(required::help(&target)))
+            (codes::ENTRIES_REQUIRED, Some(required::help(map, &target)))
         } else {
             (codes::ATTRIBUTE_REFUSED, refusal.help)
         };
