@@ -3,7 +3,7 @@
 use bpfplan_compiler::compile;
 use bpfplan_plan::overrides::Overrides;
 use bpfplan_plan::uapi;
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use crate::support::fixtures;
@@ -232,21 +232,15 @@ impl Set {
 }
 
 impl Case {
-    fn overrides(&self) -> Overrides {
-        Overrides {
-            set: self
-                .set
-                .iter()
-                .filter_map(Set::text)
-                .map(|text| text.parse().expect("an override"))
-                .collect(),
-            skip: self
-                .set
-                .iter()
-                .filter(|set| matches!(set, Skip(_)))
-                .map(|set| set.map().to_owned())
-                .collect(),
+    fn overrides(&self) -> Result<Overrides, Failed> {
+        let mut overrides = Overrides::default();
+        for set in &self.set {
+            match set.text() {
+                Some(text) => overrides.set.push(text.parse()?),
+                None => overrides.skip.push(set.map().to_owned()),
+            }
         }
+        Ok(overrides)
     }
 }
 
@@ -254,7 +248,7 @@ fn like_libbpf(case: &Case) -> Outcome {
     let fixture = fixtures::named(case.fixture);
     let compiled = compile(&fixture.bytes(), &fixture.file_name(), &Default::default());
     let compiled = compiled.map_err(|found| format!("{found:#?}"))?;
-    let done = case.overrides().apply(&compiled.plan);
+    let done = case.overrides()?.apply(&compiled.plan);
     let done = done.map_err(|found| format!("{found:#?}"))?;
     let theirs = Object::open(&fixture.object).map_err(|errno| format!("errno {errno}"))?;
     for set in &case.set {
@@ -293,7 +287,7 @@ fn both_refuse(case: &Case) -> Outcome {
     let fixture = fixtures::named(case.fixture);
     let compiled = compile(&fixture.bytes(), &fixture.file_name(), &Default::default());
     let compiled = compiled.map_err(|found| format!("{found:#?}"))?;
-    if let Ok(done) = case.overrides().apply(&compiled.plan)
+    if let Ok(done) = case.overrides()?.apply(&compiled.plan)
         && try_load(&done.plan).is_ok()
     {
         return fail("bpfplan loads it");
