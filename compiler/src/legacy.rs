@@ -9,31 +9,31 @@ mod advice;
 mod annotation;
 mod layout;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use bpfplan_plan::types::TypeId;
-use bpfplan_plan::{Code, Diagnostic, Map, MapType, Slot, SlotTarget, Source, uapi};
+use bpfplan_plan::{Code, Diagnostic, MapType, Slot, SlotTarget, Source, uapi};
+use foldhash::{HashMap, HashSet};
 use object::elf::{STB_LOCAL, STT_SECTION};
 
-use crate::assemble;
 use crate::btf::raw::Raw;
-use crate::btf::view::View;
+use crate::btf::shape;
 use crate::bytes::{text, u32_at};
 use crate::codes;
 use crate::declaration::{self, Declaration};
-use crate::definition::Definition;
 use crate::elf::{Elf, Role, Section, Symbol};
 use crate::problems::Problems;
 use crate::source;
 
 use layout::{Fields, Layout};
 
-/// The legacy maps of an object, in the order of their section.
+/// What an object declares in the section `maps`.
 #[derive(Debug, Default)]
 pub(crate) struct Legacy {
-    maps: Vec<LegacyMap>,
-    iproute2: bool,
+    /// The maps with their slots, in the order of the section.
+    pub(crate) maps: Vec<(Declaration, Vec<Slot>)>,
+    /// The types of all keys and values.
+    pub(crate) types: Vec<u32>,
 }
 
 /// A legacy map.
@@ -45,14 +45,20 @@ struct LegacyMap {
     types: Option<[u32; 2]>,
 }
 
-/// Reads the section `maps`; nothing if there is none, or if it cannot be read.
-pub(crate) fn read(elf: &Elf<'_>, raw: Option<&Raw<'_>>, problems: &mut Problems) -> Legacy {
+/// Reads the section `maps`; nothing if there is none, or if it cannot be read. `declared` are the
+/// maps in `.maps`.
+pub(crate) fn read(
+    elf: &Elf<'_>,
+    raw: Option<&Raw<'_>>,
+    declared: &[Declaration],
+    problems: &mut Problems,
+) -> Legacy {
     let mut sections = elf.sections.iter().enumerate();
     let Some((index, section)) = sections.rfind(|(_, it)| it.role == Role::LegacyMaps) else {
         return Legacy::default();
     };
     match read_section(elf, raw, index, section, problems) {
-        Ok(legacy) => legacy,
+        Ok(found) => found.declarations(elf, raw, declared, problems),
         Err(diagnostic) => {
             problems.add(*diagnostic);
             Legacy::default()
@@ -76,7 +82,7 @@ fn read_section(
     index: usize,
     section: &Section<'_>,
     problems: &mut Problems,
-) -> Result<Legacy, Box<Diagnostic>> {
+) -> Result<Found, Box<Diagnostic>> {
     if u64::try_from(section.data.len()) != Ok(section.size) || section.data.is_empty() {
         return refused("it has no definitions in the file");
     }
@@ -100,7 +106,7 @@ fn read_section(
         ));
     }
     let mut named = Vec::with_capacity(symbols.len());
-    let mut names = HashSet::new();
+    let mut names = HashSet::default();
     for (symbol, bytes) in symbols.iter().zip(section.data.chunks_exact(size)) {
         let Some(name) = symbol.name.filter(|name| !name.is_empty()) else {
             return refused("a map has no readable name");
@@ -131,7 +137,7 @@ fn read_section(
         fields: Fields::new(layout, &words),
         name,
     });
-    Ok(Legacy {
+    Ok(Found {
         maps: maps.collect(),
         iproute2: layout == Layout::Iproute2,
     })
@@ -149,65 +155,62 @@ fn words(bytes: &[u8], elf: &Elf<'_>) -> Vec<u32> {
         .collect()
 }
 
-impl Legacy {
-    /// The types of keys and values in the object's BTF, two for each map; void for none.
-    pub(crate) fn types(&self) -> Vec<u32> {
-        let types = self.maps.iter().map(|map| map.types.unwrap_or_default());
-        types.flatten().collect()
-    }
+/// The legacy maps of an object, in the order of their section.
+#[derive(Debug, Default)]
+struct Found {
+    maps: Vec<LegacyMap>,
+    iproute2: bool,
+}
 
-    /// The maps, with the ids that [`Legacy::types`] have in the view; `declared` are the names
-    /// of the maps in `.maps`.
-    pub(crate) fn maps(
+impl Found {
+    fn declarations(
         &self,
         elf: &Elf<'_>,
-        view: &View,
-        types: &[TypeId],
-        declared: &HashSet<&str>,
+        raw: Option<&Raw<'_>>,
+        declared: &[Declaration],
         problems: &mut Problems,
-    ) -> Vec<Map> {
-        let names = self.maps.iter().map(|map| map.name.as_str());
-        let sources = source::find_names(elf, names.collect());
-        let types = types.chunks_exact(2).chain(std::iter::repeat(&[][..]));
-        let typed = self.maps.iter().zip(types);
-        let definitions: Vec<Definition> = typed
-            .map(|(map, types)| {
-                let source = sources.get(&map.name);
-                if declared.contains(map.name.as_str()) {
-                    let what = "two maps have this name";
-                    let diagnostic = Diagnostic::error(codes::DUPLICATE_NAME, what);
-                    problems.add(diagnostic.map(&map.name).at(source, "declared here"));
+    ) -> Legacy {
+        let sources = source::find_names(elf, self.maps.iter().map(|map| map.name.as_str()));
+        let declared: HashSet<&str> = declared.iter().map(|it| it.name.as_str()).collect();
+        let mut definitions = Vec::with_capacity(self.maps.len());
+        for map in &self.maps {
+            let source = sources.get(map.name.as_str());
+            if declared.contains(map.name.as_str()) {
+                let diagnostic =
+                    Diagnostic::error(codes::DUPLICATE_NAME, "two maps have this name");
+                problems.add(diagnostic.map(&map.name).at(source, "declared here"));
+            }
+            let mut definition = map.fields.definition();
+            match raw.map_or(Ok(None), |raw| map.typed(raw)) {
+                Ok(types) => {
+                    definition.key = types.map(|[key, _]| key);
+                    definition.value = types.map(|[_, value]| value);
                 }
-                let mut definition = map.fields.definition();
-                match map.typed(view, types) {
-                    Ok(Some([key, value])) => {
-                        definition.key = Some(key);
-                        definition.value = Some(value);
-                    }
-                    Ok(None) => {}
-                    Err(what) => problems.add(
-                        Diagnostic::warning(codes::LEGACY_TYPES, what)
-                            .map(&map.name)
-                            .at(source, "declared here"),
-                    ),
-                }
-                definition
-            })
-            .collect();
+                Err(what) => problems.add(
+                    Diagnostic::warning(codes::LEGACY_TYPES, what)
+                        .map(&map.name)
+                        .at(source, "declared here"),
+                ),
+            }
+            definitions.push(definition);
+        }
         let templates = self.templates();
         let mut slots = self.slots(&sources, problems);
-        let mut maps = Vec::with_capacity(self.maps.len());
+        let mut legacy = Legacy::default();
         for (index, (map, definition)) in self.maps.iter().zip(&definitions).enumerate() {
-            let source = sources.get(&map.name);
+            let source = sources.get(map.name.as_str());
             let mut definition = definition.copied();
             let template = templates.get(&index).and_then(|at| definitions.get(*at));
             definition.inner = template.map(|template| Rc::new(template.copied()));
             let filled = slots.remove(&index).unwrap_or_default();
-            let advice = advice::declaration(view, &map.name, &definition, &map.fields, &filled);
+            let advice = advice::declaration(raw, &map.name, &definition, &map.fields, &filled);
             self.warn(map, advice, source, problems);
             if self.iproute2 && map.is_outer() && template.is_none() {
                 problems.add(no_inner(map, source));
             }
+            legacy
+                .types
+                .extend(definition.key.iter().chain(&definition.value));
             let declaration = Declaration {
                 name: map.name.clone(),
                 offset: 0,
@@ -218,15 +221,16 @@ impl Legacy {
                 index,
                 target: SlotTarget::Map(name),
             };
-            let filled = filled.into_iter().map(slot).collect();
-            maps.push(assemble::declared(&declaration, filled));
+            legacy
+                .maps
+                .push((declaration, filled.into_iter().map(slot).collect()));
         }
-        maps
+        legacy
     }
 
     /// The inner template of each outer map: the first map with the id that it names.
     fn templates(&self) -> HashMap<usize, usize> {
-        let mut by_id: HashMap<u32, usize> = HashMap::new();
+        let mut by_id: HashMap<u32, usize> = HashMap::default();
         for (index, map) in self.maps.iter().enumerate() {
             by_id.entry(map.fields.id).or_insert(index);
         }
@@ -245,14 +249,14 @@ impl Legacy {
     /// `inner_idx` in all outer maps that name its id.
     fn slots(
         &self,
-        sources: &HashMap<String, Source>,
+        sources: &HashMap<&str, Source>,
         problems: &mut Problems,
     ) -> HashMap<usize, BTreeMap<u32, String>> {
-        let mut inner: HashMap<u32, Vec<&LegacyMap>> = HashMap::new();
+        let mut inner: HashMap<u32, Vec<&LegacyMap>> = HashMap::default();
         for map in self.maps.iter().filter(|map| map.fields.is_placed()) {
             inner.entry(map.fields.id).or_default().push(map);
         }
-        let mut slots: HashMap<usize, BTreeMap<u32, String>> = HashMap::new();
+        let mut slots: HashMap<usize, BTreeMap<u32, String>> = HashMap::default();
         let mut count = 0_usize;
         for (index, outer) in self
             .maps
@@ -260,7 +264,7 @@ impl Legacy {
             .enumerate()
             .filter(|(_, map)| map.is_outer())
         {
-            let source = sources.get(&outer.name);
+            let source = sources.get(outer.name.as_str());
             let report = |code: Code, what: &str| {
                 Diagnostic::error(code, what)
                     .map(&outer.name)
@@ -351,23 +355,20 @@ impl LegacyMap {
 
     /// The types of key and value, if they are annotated; why they are not used, if their sizes
     /// are not those of the map.
-    fn typed(&self, view: &View, types: &[TypeId]) -> Result<Option<[TypeId; 2]>, String> {
-        let [key, value] = types else {
+    fn typed(&self, raw: &Raw<'_>) -> Result<Option<[u32; 2]>, String> {
+        let Some([key, value]) = self.types else {
             return Ok(None);
         };
-        if self.types.is_none() {
-            return Ok(None);
-        }
         for (what, id, size) in [
-            ("key", *key, self.fields.key_size),
-            ("value", *value, self.fields.value_size),
+            ("key", key, self.fields.key_size),
+            ("value", value, self.fields.value_size),
         ] {
-            if view.size(id) != Ok(size) {
+            if shape::size(raw, id).ok() != Some(size) {
                 return Err(format!(
                     "its annotation is not used: the {what} there has another size than {size} bytes"
                 ));
             }
         }
-        Ok(Some([*key, *value]))
+        Ok(Some([key, value]))
     }
 }

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use bpfplan_plan::MapType;
 use bpfplan_plan::rules::flags::flag_names;
-use bpfplan_plan::types::{Type, TypeId};
+use bpfplan_plan::uapi::{
+    BTF_KIND_ENUM, BTF_KIND_ENUM64, BTF_KIND_INT, BTF_KIND_STRUCT, BTF_KIND_TYPEDEF, BTF_KIND_UNION,
+};
 
 use super::layout::Fields;
-use crate::btf::view::View;
+use crate::btf::raw::Raw;
+use crate::bytes::text;
 use crate::definition::Definition;
 
 /// So many slots are written out; the text is for people.
@@ -20,7 +23,7 @@ const PIN_GLOBAL_NS: u32 = 2;
 ///
 /// Slots need their maps declared before; the cast is for those, whose struct has no name.
 pub(super) fn declaration(
-    view: &View,
+    raw: Option<&Raw<'_>>,
     name: &str,
     definition: &Definition,
     fields: &Fields,
@@ -30,12 +33,12 @@ pub(super) fn declaration(
     if !is_identifier(name) || slots.len() > MAX_SLOTS || outer && definition.inner.is_none() {
         return None;
     }
-    let mut text = members(view, definition);
+    let mut text = members(raw, definition);
     if fields.pinning == PIN_GLOBAL_NS {
         text.push_str("__uint(pinning, LIBBPF_PIN_BY_NAME); ");
     }
     if let Some(template) = &definition.inner {
-        let template = members(view, template);
+        let template = members(raw, template);
         text.push_str(&format!("__array(values, struct {{ {template}}}); "));
     }
     let mut text = format!("struct {{ {text}}} {name} SEC(\".maps\")");
@@ -50,15 +53,15 @@ pub(super) fn declaration(
     Some(text)
 }
 
-fn members(view: &View, definition: &Definition) -> String {
+fn members(raw: Option<&Raw<'_>>, definition: &Definition) -> String {
     let map_type = match MapType(definition.map_type).known_name() {
         Some(name) => format!("BPF_MAP_TYPE_{}", name.to_ascii_uppercase()),
         None => definition.map_type.to_string(),
     };
     let mut text = format!("__uint(type, {map_type}); ");
     let types = (
-        type_name(view, definition.key),
-        type_name(view, definition.value),
+        type_name(raw, definition.key),
+        type_name(raw, definition.value),
     );
     let number = |name: &str, number: u32| match number {
         0 => String::new(),
@@ -79,16 +82,20 @@ fn members(view: &View, definition: &Definition) -> String {
 }
 
 /// How a type is called in C; `None` if that needs more than a name.
-fn type_name(view: &View, id: Option<TypeId>) -> Option<String> {
-    let tagged = |tag: &str, name: &Option<String>| Some(format!("{tag}{}", name.as_deref()?));
-    let name = match view.get(id?)? {
-        Type::Int { name, .. } | Type::Typedef { name, .. } => name.clone(),
-        Type::Struct(ty) => tagged("struct ", &ty.name)?,
-        Type::Union(ty) => tagged("union ", &ty.name)?,
-        Type::Enum(ty) | Type::Enum64(ty) => tagged("enum ", &ty.name)?,
+fn type_name(raw: Option<&Raw<'_>>, id: Option<u32>) -> Option<String> {
+    let raw = raw?;
+    let ty = raw.get(id?)?;
+    let tag = match ty.kind {
+        BTF_KIND_INT | BTF_KIND_TYPEDEF => "",
+        BTF_KIND_STRUCT => "struct ",
+        BTF_KIND_UNION => "union ",
+        BTF_KIND_ENUM | BTF_KIND_ENUM64 => "enum ",
         _ => return None,
     };
-    name.split(' ').all(is_identifier).then_some(name)
+    let name = text(raw.name(ty.name));
+    name.split(' ')
+        .all(is_identifier)
+        .then(|| format!("{tag}{name}"))
 }
 
 fn is_identifier(name: &str) -> bool {

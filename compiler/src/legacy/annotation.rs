@@ -1,8 +1,7 @@
 //! What BTF says about legacy maps: the types of keys and values, and the struct's members.
 
-use std::collections::{HashMap, HashSet};
-
 use bpfplan_plan::uapi::{BTF_KIND_STRUCT, BTF_KIND_VAR};
+use foldhash::{HashMap, HashSet};
 
 use super::layout::Layout;
 use crate::btf::raw::Raw;

@@ -1,11 +1,10 @@
 //! One of the objects that are to be linked: what it defines and what it only declares.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
-use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::uapi::{
-    BTF_FUNC_STATIC, BTF_KIND_DATASEC, BTF_KIND_FUNC, BTF_KIND_VAR, BTF_VAR_STATIC,
+    BTF_FUNC_STATIC, BTF_KIND_DATASEC, BTF_KIND_FUNC, BTF_KIND_STRUCT, BTF_KIND_VAR, BTF_VAR_STATIC,
 };
 use bpfplan_plan::{Diagnostic, Source};
 use object::elf::{SHN_LORESERVE, STB_WEAK};
@@ -13,7 +12,7 @@ use object::elf::{SHN_LORESERVE, STB_WEAK};
 use super::{Input, sound};
 use crate::btf::ext;
 use crate::btf::raw::{Raw, RawType};
-use crate::btf::view::{View, kind};
+use crate::btf::shape::kind;
 use crate::bytes::text;
 use crate::codes;
 use crate::definition::{Definition, Definitions};
@@ -90,8 +89,11 @@ pub(super) fn read<'a>(input: &Input<'a>, problems: &mut Problems) -> Option<Par
         return None;
     }
     let names: Vec<String> = part.globals.iter().map(|it| text(it.name)).collect();
-    let wanted: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-    part.sources = source::find_all(&part.elf, wanted);
+    let sources = source::find_all(&part.elf, names.iter().map(String::as_str));
+    part.sources = sources
+        .into_iter()
+        .map(|(name, source)| (name.to_owned(), source))
+        .collect();
     if let Some(raw) = &part.raw {
         let mut own = Problems::default();
         part.maps = maps(&part.elf, raw, &part.sources, &mut own)
@@ -203,43 +205,45 @@ fn maps(
     let Some(datasec) = datasecs.iter().find(|datasec| datasec.name == MAPS) else {
         return Ok(HashMap::new());
     };
-    let types = crate::decode(raw, &datasec.variables, &[], &[])?;
-    let mut defined = Vec::new();
-    let mut declared = Vec::new();
-    for (variable, id) in datasec.variables.iter().zip(&types.variables) {
-        if variable.linkage == Linkage::Extern {
-            declared.push((variable, *id));
-        } else {
-            defined.push((variable.clone(), *id));
-        }
-    }
+    let is_extern = |variable: &Variable| variable.linkage == Linkage::Extern;
+    let variables = datasec.variables.iter().cloned();
+    let (declared, defined): (Vec<_>, Vec<_>) = variables.partition(is_extern);
     let section = elf.maps.and_then(|maps| elf.sections.get(maps));
     let size = section.map_or(0, |section| section.size);
-    let declarations = declaration::read(&types.view, &defined, size, sources, problems);
-    let mut maps = extern_maps(&types.view, &declared, sources, problems);
-    maps.extend(declarations.into_iter().map(|it| (it.name, it.definition)));
-    let defined: Vec<Variable> = defined.into_iter().map(|(variable, _)| variable).collect();
+    let known = sources.iter().map(|(name, at)| (name.as_str(), at.clone()));
+    let declarations = declaration::read(raw, &defined, size, &known.collect(), problems);
+    let mut types = declarations.types;
+    let mut maps = extern_maps(raw, &declared, sources, &mut types, problems);
+    // Refuses circles of types.
+    crate::decode(raw, &types, &[])?;
+    let declarations = declarations.list.into_iter();
+    maps.extend(declarations.map(|it| (it.name, it.definition)));
     check_slots(elf, &defined, problems);
     Ok(maps)
 }
 
 /// Reads maps that are only declared: the linker wants them complete.
 fn extern_maps(
-    view: &View,
-    declared: &[(&Variable, TypeId)],
+    raw: &Raw<'_>,
+    declared: &[Variable],
     sources: &HashMap<String, Source>,
+    types: &mut Vec<u32>,
     problems: &mut Problems,
 ) -> HashMap<String, Rc<Definition>> {
-    let mut definitions = Definitions::new(view);
+    let mut definitions = Definitions::new(raw);
     let mut maps = HashMap::new();
-    for (variable, var) in declared {
+    for variable in declared {
         let name = variable.name.as_str();
         let source = sources.get(name);
-        let Some(Type::Var { to, .. }) = view.get(*var) else {
-            continue;
+        let to = raw.get(variable.id).map_or(0, |var| var.last);
+        let (id, ty) = match definitions.skip_modifiers(to) {
+            Ok(end) => end,
+            Err(diagnostic) => {
+                problems.add(diagnostic.map(name).at(source, "declared here"));
+                continue;
+            }
         };
-        let (id, ty) = view.skip_modifiers(*to);
-        if !matches!(ty, Some(Type::Struct(_))) {
+        if ty.is_none_or(|ty| ty.kind != BTF_KIND_STRUCT) {
             let message = format!("it is {}, maps are declared as structs", kind(ty));
             problems.add(
                 Diagnostic::error(codes::NOT_A_STRUCT, message)
@@ -259,6 +263,7 @@ fn extern_maps(
         }
         maps.extend(definition.map(|definition| (name.to_owned(), definition)));
     }
+    types.extend(definitions.into_types());
     maps
 }
 
