@@ -5,6 +5,9 @@
 //! Nothing is asked of a kernel: whoever calls has read what it says of the map.
 
 mod attributes;
+mod kinds;
+mod members;
+mod pointee;
 mod spell;
 mod template;
 mod types;

@@ -3,11 +3,14 @@
 //! Ids of two BTF blobs have nothing to do with each other, so types are compared by structure.
 //! Both sides may be hostile: pairs that were seen are not compared again, and the work is bounded.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 
+use super::kinds::{detail, sanitized, scalar, section};
+use super::members::Members;
+use super::pointee::{Pointee, pointee};
 use super::spell::spell;
 use super::{Difference, MOST, MapTypes};
-use crate::rules::layout::{get, resolve};
+use crate::rules::layout::resolve;
 use crate::rules::special::{Field, Record, record};
 use crate::types::{Composite, Enum, Member, Type, TypeId};
 
@@ -15,11 +18,6 @@ use crate::types::{Composite, Enum, Member, Type, TypeId};
 const DEEPEST: usize = 64;
 /// Members and types that are compared in all.
 const MOST_STEPS: usize = 1 << 20;
-/// Longest chain of qualifiers behind a pointer.
-const LONGEST_CHAIN: usize = 32;
-
-/// Where a member is, and how wide a bitfield.
-type Place = (u32, Option<u8>);
 
 pub(super) fn compare(
     all: &[Type],
@@ -278,9 +276,19 @@ impl Walk<'_> {
                 None => unmatched.push(member),
             }
         }
+        // A name that is elsewhere has moved; one that is nowhere may be a new one for the place.
         let mut left = left.rest(other);
-        let mut missing = Vec::new();
+        let mut nowhere = Vec::new();
         for member in unmatched {
+            match left.take_moved(member) {
+                Some(moved) => self.misplaced(path, member, Some(moved)),
+                None => nowhere.push(member),
+            }
+            if self.is_full() {
+                return;
+            }
+        }
+        for member in nowhere {
             match left.take_at(member) {
                 Some(renamed) => {
                     let difference =
@@ -288,16 +296,8 @@ impl Walk<'_> {
                     self.found.push(difference);
                     self.members(path, member, renamed, depth);
                 }
-                None => missing.push(member),
+                None => self.misplaced(path, member, None),
             }
-        }
-        for member in missing {
-            let text = self.place(self.declared, member);
-            let pinned = left
-                .take_moved(member)
-                .map_or_else(|| "none".to_owned(), |moved| self.place(self.pinned, moved));
-            let difference = Difference::error(below(path, member), text, pinned);
-            self.found.push(difference);
             if self.is_full() {
                 return;
             }
@@ -310,6 +310,14 @@ impl Walk<'_> {
                 return;
             }
         }
+    }
+
+    fn misplaced(&mut self, path: &str, member: &Member, moved: Option<&Member>) {
+        let declared = self.place(self.declared, member);
+        let pinned =
+            moved.map_or_else(|| "none".to_owned(), |moved| self.place(self.pinned, moved));
+        let difference = Difference::error(below(path, member), declared, pinned);
+        self.found.push(difference);
     }
 
     fn is_full(&mut self) -> bool {
@@ -365,92 +373,6 @@ impl Walk<'_> {
     }
 }
 
-/// The members of a struct or union that have found no counterpart yet.
-struct Members<'a> {
-    by_name: HashMap<(Place, Option<&'a str>), VecDeque<usize>>,
-    taken: HashSet<usize>,
-    members: &'a [Member],
-}
-
-impl<'a> Members<'a> {
-    fn of(composite: &'a Composite) -> Self {
-        let mut by_name: HashMap<_, VecDeque<usize>> = HashMap::new();
-        for (index, member) in composite.members.iter().enumerate() {
-            let key = (place_of(member), member.name.as_deref());
-            by_name.entry(key).or_default().push_back(index);
-        }
-        Self {
-            by_name,
-            taken: HashSet::new(),
-            members: &composite.members,
-        }
-    }
-
-    /// A member of that name in the same place.
-    fn take_named(&mut self, member: &'a Member) -> Option<&'a Member> {
-        let key = (place_of(member), member.name.as_deref());
-        let index = self.by_name.get_mut(&key)?.pop_front()?;
-        self.taken.insert(index);
-        self.members.get(index)
-    }
-
-    fn rest(self, composite: &'a Composite) -> Rest<'a> {
-        let members = composite.members.iter().enumerate();
-        let members: Vec<&Member> = members
-            .filter(|(index, _)| !self.taken.contains(index))
-            .map(|(_, member)| member)
-            .collect();
-        let (mut by_place, mut by_name) = (HashMap::<_, VecDeque<_>>::new(), HashMap::new());
-        for (index, member) in members.iter().enumerate() {
-            by_place
-                .entry(place_of(member))
-                .or_default()
-                .push_back(index);
-            if let Some(name) = member.name.as_deref() {
-                by_name.entry(name).or_insert(index);
-            }
-        }
-        Rest {
-            members: members.into_iter().map(Some).collect(),
-            by_place,
-            by_name,
-        }
-    }
-}
-
-/// What is left after all members of one name in one place were matched.
-struct Rest<'a> {
-    members: Vec<Option<&'a Member>>,
-    by_place: HashMap<Place, VecDeque<usize>>,
-    by_name: HashMap<&'a str, usize>,
-}
-
-impl<'a> Rest<'a> {
-    fn take(&mut self, index: usize) -> Option<&'a Member> {
-        self.members.get_mut(index)?.take()
-    }
-
-    /// Some member in the same place.
-    fn take_at(&mut self, member: &Member) -> Option<&'a Member> {
-        let index = self.by_place.get_mut(&place_of(member))?.pop_front()?;
-        self.take(index)
-    }
-
-    /// A member of that name in another place.
-    fn take_moved(&mut self, member: &Member) -> Option<&'a Member> {
-        let index = *self.by_name.get(member.name.as_deref()?)?;
-        self.take(index)
-    }
-
-    fn all(self) -> impl Iterator<Item = &'a Member> {
-        self.members.into_iter().flatten()
-    }
-}
-
-fn place_of(member: &Member) -> Place {
-    (member.bit_offset, member.bitfield_size)
-}
-
 fn name(member: &Member) -> String {
     member
         .name
@@ -463,114 +385,5 @@ fn below(path: &str, member: &Member) -> String {
     match &member.name {
         Some(name) => format!("{path}.{name}"),
         None => path.to_owned(),
-    }
-}
-
-/// The variables of a section, as if they were members.
-fn section(types: &[Type], ty: &Type, size: u32) -> Composite {
-    let Type::Datasec { vars, .. } = ty else {
-        return Composite {
-            name: None,
-            size,
-            members: Vec::new(),
-        };
-    };
-    let members = vars.iter().filter_map(|place| {
-        let Some(Type::Var { name, to, .. }) = get(types, place.var) else {
-            return None;
-        };
-        Some(Member {
-            name: Some(name.clone()),
-            ty: *to,
-            bit_offset: place.offset.saturating_mul(8),
-            bitfield_size: None,
-        })
-    });
-    Composite {
-        name: None,
-        size,
-        members: members.collect(),
-    }
-}
-
-/// Size of what is one number.
-fn scalar(ty: &Type) -> Option<u32> {
-    match ty {
-        Type::Int { size, .. } => Some(*size),
-        Type::Enum(list) | Type::Enum64(list) => Some(list.size),
-        Type::Ptr { .. } => Some(8),
-        _ => None,
-    }
-}
-
-/// Whether one side is what is left of the other for kernels that do not know its kind
-/// (`bpf_object__sanitize_btf` of libbpf, `sanitize` here).
-fn sanitized(one: &Type, other: &Type) -> bool {
-    let replaced = |full: &Type, left: &Type| match (full, left) {
-        (Type::Float { size, .. }, Type::Struct(composite)) => {
-            composite.members.is_empty() && composite.size == *size
-        }
-        (Type::Enum64(list), Type::Union(composite)) => composite.size == list.size,
-        (Type::Datasec { size, .. }, Type::Struct(composite)) => composite.size == *size,
-        _ => false,
-    };
-    replaced(one, other) || replaced(other, one)
-}
-
-/// What tells two types of one spelling apart.
-fn detail(types: &[Type], id: TypeId) -> String {
-    match resolve(types, id).map(|(_, ty)| ty) {
-        Some(Type::Int { bits, encoding, .. }) => {
-            let encoding = format!("{encoding:?}").to_lowercase();
-            format!(", {encoding}, {bits} bits")
-        }
-        Some(Type::Float { size, .. }) => format!(", a float of {size} bytes"),
-        Some(Type::Struct(composite) | Type::Union(composite)) => {
-            format!(", {} bytes", composite.size)
-        }
-        Some(Type::Enum(list) | Type::Enum64(list)) => format!(", an enum of {} bytes", list.size),
-        Some(Type::Array { .. }) => ", an array".to_owned(),
-        Some(Type::Ptr { .. }) => ", a pointer".to_owned(),
-        _ => String::new(),
-    }
-}
-
-/// What a pointer leads to.
-struct Pointee<'a> {
-    /// Values of its type tags.
-    tags: Vec<&'a str>,
-    /// Struct, union or other type by name.
-    name: String,
-    /// Whether it is more than declared.
-    full: bool,
-}
-
-fn pointee(types: &[Type], mut id: TypeId) -> Pointee<'_> {
-    let mut tags = Vec::new();
-    for _ in 0..LONGEST_CHAIN {
-        id = match get(types, id) {
-            Some(Type::TypeTag { value, to, .. }) => {
-                tags.push(value.as_str());
-                *to
-            }
-            Some(
-                Type::Const { to }
-                | Type::Volatile { to }
-                | Type::Restrict { to }
-                | Type::Typedef { to, .. },
-            ) => *to,
-            _ => break,
-        };
-    }
-    Pointee {
-        tags,
-        name: match get(types, id) {
-            Some(Type::Int { size, .. }) => format!("an integer of {size} bytes"),
-            Some(Type::FuncProto { .. }) => "a function".to_owned(),
-            Some(Type::Ptr { .. }) => "a pointer".to_owned(),
-            Some(Type::Array { .. }) => "an array".to_owned(),
-            _ => spell(types, id),
-        },
-        full: !matches!(get(types, id), Some(Type::Fwd { .. })),
     }
 }
