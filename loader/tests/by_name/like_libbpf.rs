@@ -170,36 +170,64 @@ pub(crate) fn libbpf_says_the_same() -> Result<(), Failed> {
     Ok(())
 }
 
-/// What libbpf has pinned, bpfplan reuses, and the other way round, types included.
+/// What libbpf has pinned, bpfplan reuses without a word, and the other way round: types of an
+/// object's whole BTF and of a plan's small one are the same.
 pub(crate) fn pins_go_both_ways() -> Result<(), Failed> {
-    let bytes = std::fs::read(FIXTURE)?;
-    let compiled = compile(&bytes, "pin_by_name.bpf.o", &Options::default())
-        .map_err(|found| format!("{found:?}"))?;
+    for fixture in [
+        "pin_by_name",
+        "pin_maps_of_maps",
+        "pin_maps_of_maps.nodwarf",
+        "pin_maps_of_maps.clang19",
+    ] {
+        let path = format!("../fixtures/obj/{fixture}.bpf.o");
+        both_ways(Path::new(&path)).map_err(|why| format!("{fixture}: {:?}", why.message()))?;
+    }
+    Ok(())
+}
+
+/// Ids of the maps that are pinned by name.
+type Ids = Vec<(String, u32)>;
+
+fn both_ways(object: &Path) -> Result<(), Failed> {
+    let bytes = std::fs::read(object)?;
+    let compiled =
+        compile(&bytes, "pins.bpf.o", &Options::default()).map_err(|found| format!("{found:?}"))?;
     let kernel = RealKernel::new();
-    let by_libbpf = |directory: &PinDir| -> Result<u32, Failed> {
-        let object = Object::open(Path::new(FIXTURE)).map_err(|errno| format!("open: {errno}"))?;
+    let by_libbpf = |directory: &PinDir| -> Result<Ids, Failed> {
+        let object = Object::open(object).map_err(|errno| format!("open: {errno}"))?;
         let maps = object.maps();
-        let shared = maps.iter().find(|map| map.name() == "shared_state");
-        let shared = shared.ok_or("the map is declared")?;
-        shared.set_pin_path(&directory.0.join("shared_state"));
+        let named = maps.iter().filter(|map| map.declared().pinned_by_name);
+        let named: Vec<_> = named.collect();
+        for map in &named {
+            map.set_pin_path(&directory.0.join(map.name()));
+        }
         object.load().map_err(|errno| format!("load: {errno}"))?;
-        Ok(map_id(shared.fd()))
+        let ids = named.iter().map(|map| (map.name(), map_id(map.fd())));
+        Ok(ids.collect())
     };
-    let by_us = |directory: &PinDir| -> Result<u32, Failed> {
+    let by_us = |directory: &PinDir| -> Result<Ids, Failed> {
         let options = LoadOptions {
             hold: true,
             ..root(directory)
         };
         let loaded = load(&compiled.plan, &kernel, &options)?;
-        assert_eq!(loaded.diagnostics, []);
-        Ok(loaded.map("shared_state").ok_or("it is loaded")?.id)
+        let warnings = loaded.diagnostics.iter();
+        let warnings: Vec<_> = warnings
+            .filter(|said| said.code == codes::REUSED_DIFFERS)
+            .collect();
+        assert_eq!(warnings, [] as [&bpfplan_plan::Diagnostic; 0]);
+        let named = loaded.maps.iter().filter(|map| map.pinned.is_some());
+        let ids = named.map(|map| (map.name.clone(), map.id));
+        Ok(ids.collect())
     };
     let directory = PinDir::new();
     let first = by_libbpf(&directory)?;
+    assert!(!first.is_empty());
     assert_eq!(by_us(&directory)?, first);
     assert_eq!(by_libbpf(&directory)?, first);
     let directory = PinDir::new();
     let first = by_us(&directory)?;
     assert_eq!(by_libbpf(&directory)?, first);
+    assert_eq!(by_us(&directory)?, first);
     Ok(())
 }
