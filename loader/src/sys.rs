@@ -1,9 +1,11 @@
-//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`] and
-//! [`types`].
+//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`types`] and
+//! `linker`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
+#[cfg(feature = "link")]
+pub(crate) mod linker;
 mod system;
 mod types;
 

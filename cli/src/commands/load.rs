@@ -28,7 +28,7 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let input = match input::read(&args.input, false) {
+    let input = match input::read(&args.inputs, false) {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
@@ -76,7 +76,7 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         }
     };
     let mut warnings = input.warnings;
-    warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+    warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
     let printed = if json {
         document(&loaded, warnings).and_then(|text| output::result(&text))
     } else {
@@ -125,10 +125,10 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         Ok(loaded) => {
             let calls: Vec<String> = kernel.calls().iter().map(ToString::to_string).collect();
             let mut warnings = input.warnings;
-            warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+            warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
             let not_used = named_pins::not_used(&input.plan, &pin_root);
             warnings.extend(input::with_name(
-                &args.input,
+                &args.inputs,
                 not_used.into_iter().collect(),
             ));
             if json {
@@ -171,7 +171,7 @@ fn failed(
     } else {
         Exit::Refused
     };
-    let mut diagnostics = input::with_name(&args.input, error.into());
+    let mut diagnostics = input::with_name(&args.inputs, error.into());
     diagnostics.extend(warnings);
     output::failure(&diagnostics, json)?;
     Ok(exit)

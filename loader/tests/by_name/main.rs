@@ -5,7 +5,8 @@
     clippy::cast_possible_truncation,
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::panic
+    clippy::panic,
+    clippy::unwrap_used
 )]
 
 mod bad_pins;
