@@ -18,7 +18,7 @@ use bpfplan_loader::{
     unload,
 };
 use bpfplan_plan::rules::Target;
-use bpfplan_plan::{Code, Endianness, MaxEntries, NotPlanned, Pinning, Plan, SlotTarget, uapi};
+use bpfplan_plan::{Code, Endianness, MaxEntries, NotPlanned, Plan, SlotTarget, uapi};
 use sample::{array_of_maps, map, mixed, plan};
 
 const DIR: &str = "/sys/fs/bpf/sample";
@@ -197,7 +197,6 @@ fn refuses_what_it_does_not_load() {
         section: ".kconfig".into(),
         kind: "kernel configuration values".into(),
     });
-    plan.maps[0].pinning = Pinning::ByName;
     let mut programs = map("tails", uapi::BPF_MAP_TYPE_PROG_ARRAY, [4, 4], 2);
     programs.slots = vec![bpfplan_plan::Slot {
         index: 1,
@@ -211,11 +210,10 @@ fn refuses_what_it_does_not_load() {
         [
             codes::FOREIGN_ENDIANNESS,
             codes::NOT_PLANNED,
-            codes::PINNING_BY_NAME,
             codes::PROGRAM_SLOTS
         ]
     );
-    assert_eq!(error.diagnostics[2].map.as_deref(), Some("in_a"));
+    assert_eq!(error.diagnostics[2].map.as_deref(), Some("tails"));
     assert_eq!(error.diagnostics[2].labels.len(), 1);
 }
 
