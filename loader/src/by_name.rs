@@ -79,7 +79,10 @@ pub(crate) fn prepare<K: Kernel>(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let (root, create) = pins::find_directory(kernel, root).map_err(|problem| vec![problem])?;
+    // Whoever made it may remove it just then: a second look tells.
+    let (root, create) = pins::find_directory(kernel, root)
+        .or_else(|_| pins::find_directory(kernel, root))
+        .map_err(|problem| vec![problem])?;
     let mut look = Look {
         kernel,
         plan,

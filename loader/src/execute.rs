@@ -201,6 +201,10 @@ impl<'a, K: Kernel> Load<'a, K> {
     fn run(&mut self, pins: Option<&Pins>) -> Result<Vec<u32>, Diagnostic> {
         let (mut outers, mut reused) = (Vec::new(), Vec::new());
         for step in self.plan.steps() {
+            if matches!(step, Step::Pin { .. }) {
+                // Last of all, below.
+                continue;
+            }
             if self.is_done(step) {
                 match step {
                     Step::CreateMap { map } => self.reuse(map)?,

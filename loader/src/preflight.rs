@@ -54,6 +54,9 @@ pub(crate) fn check<K: Kernel>(
             ));
         }
     }
+    if options.raise_nofile {
+        reserve_descriptors(plan, kernel).map_err(|problem| refused(vec![problem]))?;
+    }
     let mut named = None;
     if by_name::is_wanted(plan) {
         let root = options.pin_root.as_deref();
@@ -70,26 +73,6 @@ pub(crate) fn check<K: Kernel>(
         }
         None => None,
     };
-    if options.raise_nofile {
-        let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
-        let needed = maps.saturating_add(EXTRA_DESCRIPTORS);
-        kernel
-            .reserve_fds(needed)
-            .map_err(|FdLimit { needed, errno }| {
-                refused(vec![
-                    Diagnostic::error(
-                        codes::TOO_FEW_DESCRIPTORS,
-                        format!(
-                            "the load needs {needed} descriptors; raising the limit failed: {errno}"
-                        ),
-                    )
-                    .note(format!(
-                        "each of the {maps} maps is open until all are pinned"
-                    ))
-                    .help(format!("allow them with `ulimit -n {needed}`, as root")),
-                ])
-            })?;
-    }
     let possible_cpus = if wants_possible_cpus(plan) {
         let count = kernel.possible_cpus();
         Some(count.map_err(|errno| refused(vec![pins::unknown_cpus(errno)]))?)
@@ -106,6 +89,22 @@ pub(crate) fn check<K: Kernel>(
         named,
         possible_cpus,
         diagnostics,
+    })
+}
+
+/// Raises the limit of open descriptors if the plan needs more.
+fn reserve_descriptors<K: Kernel>(plan: &Plan, kernel: &K) -> Result<(), Diagnostic> {
+    let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
+    let needed = maps.saturating_add(EXTRA_DESCRIPTORS);
+    let reserved = kernel.reserve_fds(needed);
+    reserved.map_err(|FdLimit { needed, errno }| {
+        let message =
+            format!("the load needs {needed} descriptors; raising the limit failed: {errno}");
+        Diagnostic::error(codes::TOO_FEW_DESCRIPTORS, message)
+            .note(format!(
+                "each of the {maps} maps is open until all are pinned"
+            ))
+            .help(format!("allow them with `ulimit -n {needed}`, as root"))
     })
 }
 

@@ -200,7 +200,9 @@ impl<K: Kernel> Load<'_, K> {
         }
         let message = format!("its slots are kept: {}", list.join(", "));
         let help = match policy {
-            SlotPolicy::Keep => "fill them with --slots overwrite, or --slots fill-empty",
+            SlotPolicy::Keep if left.iter().any(|odd| odd.holds.is_none()) => {
+                "fill them with --slots overwrite, or the empty ones with --slots fill-empty"
+            }
             _ => "fill them with --slots overwrite",
         };
         Diagnostic::new(codes::SLOTS_KEPT, Severity::Note, message)
