@@ -8,6 +8,10 @@ use clap_complete::Shell;
 
 use crate::size::Size;
 
+mod overrides;
+
+pub(crate) use overrides::OverrideArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   bpfplan plan flow.bpf.o                          look at what a load would do
@@ -60,20 +64,23 @@ Examples:
   bpfplan plan flow.bpf.o
   bpfplan plan flow.bpf.o --format json | jq '.maps[].name'
   bpfplan plan flow.bpf.o --format dot | dot -Tsvg -o flow.svg
+  bpfplan plan flow.bpf.o tables.bpf.o             objects that share maps, linked
   clang -O2 -g -target bpf -c flow.bpf.c -o - | bpfplan plan -
 
 Lines with + are the steps of a load, in order. Memory is an estimate for full maps on a
 machine with 4 KiB pages.")]
 pub(crate) struct PlanArgs {
-    /// A BPF object, a plan in either form, or - for standard input.
-    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
+    #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// How to show it.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: PlanFormat,
     /// Warn about what this kernel version would refuse, such as 5.15.
     #[arg(long, value_name = "VERSION")]
     pub(crate) kernel: Option<KernelVersion>,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
 }
 
 /// Arguments of `check`.
@@ -112,9 +119,9 @@ Examples:
 
 The file appears when it is complete, or not at all.")]
 pub(crate) struct CompileArgs {
-    /// A BPF object, or - for standard input.
-    #[arg(value_name = "OBJECT", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, or - for standard input; several are linked.
+    #[arg(required = true, value_name = "OBJECT", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// The file to write, or - for standard output.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
@@ -130,13 +137,14 @@ Examples:
   bpfplan load flow.bpf.o --dry-run                the calls, without making them
   bpfplan load flow.plan --pin-maps /sys/fs/bpf/flow
   bpfplan load flow.bpf.o --hold                   keep the maps until Ctrl-C
+  bpfplan load flow.bpf.o --hold --set flows.max_entries=64Ki --set .rodata.port=8080
 
 A map lives as long as something holds it, so a load needs --pin-maps or --hold. If any
 step fails, everything that this load made is removed again.")]
 pub(crate) struct LoadArgs {
-    /// A BPF object, a plan in either form, or - for standard input.
-    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
+    #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// Pin every map under its name in this directory of a bpffs; `.` in a name becomes `_`.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pin_maps: Option<PathBuf>,
@@ -146,6 +154,8 @@ pub(crate) struct LoadArgs {
     /// Print the calls that a load would make, and make none.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
     /// Say what is being done.
     #[arg(short, long)]
     pub(crate) verbose: bool,

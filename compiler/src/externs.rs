@@ -109,9 +109,7 @@ impl<'a> Index<'a> {
                 Err("has a type that no kernel configuration value has")
             }
             Some(section @ (KCONFIG | KSYMS)) => Ok(section),
-            Some(b".maps") => {
-                Err("is a map of another object: link the objects into one before loading")
-            }
+            Some(b".maps") => Err("is a map of another object: name both, and they are linked"),
             Some(_) => Err("is in a section that has no externs: they go to .kconfig or .ksyms"),
         }
     }

@@ -28,6 +28,9 @@ bpfplan_plan::codes! {
     /// The kernel refused to freeze a map.
     pub FREEZE_REFUSED = "BP0613", "the kernel refused to freeze a map";
 
+    /// libbpf's linker refuses the objects.
+    pub LINK_REFUSED = "BP0690", "libbpf's linker refuses the objects";
+
     /// A map's name cannot be the name of a pin.
     pub PIN_NAME = "BP0701", "a map's name cannot be a pin's name";
     /// Several maps would be pinned under one name.

@@ -1,7 +1,8 @@
 //! What is refused before anything is created.
 
+use bpfplan_plan::rules::required::Required;
 use bpfplan_plan::validate::validate;
-use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, SlotTarget};
+use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, SlotTarget, rules};
 
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
@@ -33,7 +34,8 @@ pub(crate) fn check<K: Kernel>(
 ) -> Result<Ready, LoadError> {
     let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
     validate(plan).map_err(|diagnostics| LoadError::new(ErrorKind::Plan, diagnostics))?;
-    let problems = unsupported(plan);
+    let mut problems = unsupported(plan);
+    problems.extend(rules::required(plan).iter().map(Required::diagnostic));
     if !problems.is_empty() {
         return Err(refused(problems));
     }

@@ -1,8 +1,10 @@
-//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`].
+//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`] and `linker`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
+#[cfg(feature = "link")]
+pub(crate) mod linker;
 mod system;
 
 use std::ffi::CString;

@@ -150,6 +150,14 @@ impl Diagnostic {
         self
     }
 
+    /// The same as a warning, if it is an error: what a kernel would refuse stops a load, not a
+    /// look at the plan.
+    #[must_use]
+    pub fn as_warning(mut self) -> Self {
+        self.severity = self.severity.min(Severity::Warning);
+        self
+    }
+
     /// Whether this is an error.
     #[must_use]
     pub fn is_error(&self) -> bool {

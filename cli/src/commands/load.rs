@@ -26,7 +26,9 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let input = match input::read(&args.input, false) {
+    let input = input::read(&args.inputs, false)
+        .and_then(|input| input.overridden(&args.inputs, &args.overrides));
+    let input = match input {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
@@ -72,7 +74,7 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         }
     };
     let mut warnings = input.warnings;
-    warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+    warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
     let printed = if json {
         document(&loaded, warnings).and_then(|text| output::result(&text))
     } else {
@@ -118,7 +120,7 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         Ok(loaded) => {
             let calls: Vec<String> = kernel.calls().iter().map(ToString::to_string).collect();
             let mut warnings = input.warnings;
-            warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+            warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
             if json {
                 output::result(&to_json(&DryRunDocument { calls, warnings })?)?;
             } else {
@@ -159,7 +161,7 @@ fn failed(
     } else {
         Exit::Refused
     };
-    let mut diagnostics = input::with_name(&args.input, error.into());
+    let mut diagnostics = input::with_name(&args.inputs, error.into());
     diagnostics.extend(warnings);
     output::failure(&diagnostics, json)?;
     Ok(exit)

@@ -30,7 +30,7 @@ const CREATE_SIZE: usize = offset_of!(CreateAttr, excl_prog_hash_size) + size_of
 /// Through `btf_token_fd`, 40.
 const BTF_SIZE: usize = offset_of!(BtfAttr, btf_token_fd) + size_of::<i32>();
 
-fn last_errno() -> Errno {
+pub(super) fn last_errno() -> Errno {
     Errno(
         std::io::Error::last_os_error()
             .raw_os_error()
