@@ -27,6 +27,7 @@
 #![deny(unsafe_code)]
 
 mod btf;
+mod by_name;
 pub mod codes;
 mod contents;
 mod create;
@@ -45,17 +46,19 @@ mod preflight;
 mod programs;
 pub mod record;
 mod recording;
+mod reused_slots;
 mod slots;
 mod sys;
 mod unload;
 mod why;
 
+pub use by_name::PIN_ROOT;
 pub use error::{ErrorKind, LoadError};
 pub use execute::{Progress, load, load_with};
 pub use failing::{FailingFd, FailingKernel, Fault};
-pub use kernel::{Errno, Kernel};
+pub use kernel::{Errno, Kernel, Pinned};
 pub use loaded::{Loaded, LoadedMap};
-pub use options::LoadOptions;
+pub use options::{LoadOptions, SlotPolicy};
 pub use recording::{PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};
 pub use slots::Way;
 pub use sys::{Descriptor, RealKernel};

@@ -14,6 +14,7 @@
 
 pub mod btf;
 pub mod codes;
+pub mod compare;
 pub mod contents;
 pub mod diagnostic;
 pub mod format;

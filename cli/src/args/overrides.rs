@@ -7,17 +7,19 @@ const SET_HELP: &str = "\
 Set a field of a map or a variable of global data; may be repeated.
 
 TARGET is one of
-  MAP.FIELD         max_entries, map_flags, numa_node, pinning; value_size of global data
-  MAP.inner.FIELD   max_entries, map_flags, numa_node of the inner template
-  SECTION.VARIABLE  such as .rodata.port; [INDEX] and .MEMBER may follow
+  MAP.FIELD: max_entries, map_flags, numa_node, pinning
+  MAP.value_size, of a map of global data
+  MAP.inner.FIELD: max_entries, map_flags, numa_node
+  SECTION.VARIABLE: .rodata.port, .rodata.ports[1], .data.a.b
+
 The longest name of a map wins. SECTION:VARIABLE is always a variable, MAP/FIELD a field.
 
 VALUE is, as the target wants it,
-  a number          4096, 0x1000, -5, 64Ki (suffixes K M G Ki Mi Gi), 'x', 0.75
-  a name            true, false, an enumerator, none or by_name for pinning,
-                    BPF_F_NO_PREALLOC|BPF_F_NUMA_NODE for map_flags
-  a list            [1, 2, 3]; elements that are left out are 0
-  text              for arrays of char; \"text\" has the escapes of C and may stand in lists
+  a number: 4096, 0x1000, -5, 64Ki, 10M, 'x', 0.75
+  a name: true, false, an enumerator, none, by_name
+  flags: BPF_F_NO_PREALLOC|BPF_F_NUMA_NODE
+  a list: [1, 2, 3]; elements that are left out are 0
+  text for an array of char: eth0, or \"eth 0\" with C's escapes
 
 Nothing may be set twice. What a declaration may not say is refused here as well.";
 

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use crate::support::fixtures;
 use crate::support::kernel_view;
 use crate::support::libbpf::Object;
+use crate::support::release;
 use crate::{Outcome, fail, load_theirs, recorder, same_map, sequence, try_load};
 
 /// One thing that is set: the text for us, and what libbpf is asked for.
@@ -255,8 +256,12 @@ fn like_libbpf(case: &Case) -> Outcome {
         set.apply(&theirs);
     }
     let (ours, our_calls) = recorder::record(|| try_load(&done.plan));
-    let ours = ours?;
     let (result, their_calls) = recorder::record(|| load_theirs(&theirs));
+    if ours.is_err() && result.is_err() && release::running() < release::MEASURED {
+        // An older kernel lacks something that the fixture has anyway.
+        return Ok(());
+    }
+    let ours = ours?;
     result.map_err(|errno| format!("only libbpf refuses to load it: {errno}"))?;
     sequence::compare(&our_calls, &their_calls, &[])?;
     let same_types = case.types == Types::Same;

@@ -274,14 +274,18 @@ fn kept_flags(flags: u32) -> u32 {
     flags & !(uapi::BPF_F_RDONLY | uapi::BPF_F_WRONLY)
 }
 
-fn different_entries(template: &Template, target: &Map) -> Option<Mismatch> {
-    let rule = rules(template.map_type)?.inner;
-    let free = match rule {
+/// Whether inner maps may have another `max_entries` than their template (Linux 5.10).
+pub(crate) fn entries_are_free(template: &Template) -> bool {
+    rules(template.map_type).is_none_or(|row| match row.inner {
         Inner::SameEntries => false,
         Inner::SameEntriesUnlessFlag => template.map_flags & uapi::BPF_F_INNER_MAP != 0,
         Inner::Yes | Inner::No(_) => true,
-    };
-    if free || template.max_entries == target.max_entries {
+    })
+}
+
+fn different_entries(template: &Template, target: &Map) -> Option<Mismatch> {
+    let rule = rules(template.map_type)?.inner;
+    if entries_are_free(template) || template.max_entries == target.max_entries {
         return None;
     }
     // What has to be set before a load is looked at then.
