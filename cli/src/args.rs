@@ -8,6 +8,10 @@ use clap_complete::Shell;
 
 use crate::size::Size;
 
+mod overrides;
+
+pub(crate) use overrides::OverrideArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   bpfplan plan flow.bpf.o                          look at what a load would do
@@ -75,6 +79,8 @@ pub(crate) struct PlanArgs {
     /// Warn about what this kernel version would refuse, such as 5.15.
     #[arg(long, value_name = "VERSION")]
     pub(crate) kernel: Option<KernelVersion>,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
 }
 
 /// Arguments of `check`.
@@ -131,6 +137,7 @@ Examples:
   bpfplan load flow.bpf.o --dry-run                the calls, without making them
   bpfplan load flow.plan --pin-maps /sys/fs/bpf/flow
   bpfplan load flow.bpf.o --hold                   keep the maps until Ctrl-C
+  bpfplan load flow.bpf.o --hold --set flows.max_entries=64Ki --set .rodata.port=8080
   bpfplan load flow.bpf.o --pin-root /sys/fs/bpf/lb --slots fill-empty
 
 A map lives as long as something holds it, so a load needs --pin-maps or --hold unless all maps
@@ -159,6 +166,8 @@ pub(crate) struct LoadArgs {
     /// Print the calls that a load would make, and make none.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
     /// Say what is being done.
     #[arg(short, long)]
     pub(crate) verbose: bool,

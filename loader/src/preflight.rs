@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use bpfplan_plan::rules::required::Required;
 use bpfplan_plan::validate::validate;
-use bpfplan_plan::{Diagnostic, Endianness, Map, MaxEntries, Pinning, Plan, SlotTarget};
+use bpfplan_plan::{Diagnostic, Endianness, Map, MaxEntries, Pinning, Plan, SlotTarget, rules};
 
 use crate::by_name::{self, ByName, PIN_ROOT};
 use crate::codes;
@@ -38,7 +39,8 @@ pub(crate) fn check<K: Kernel>(
 ) -> Result<Ready<K::Fd>, LoadError> {
     let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
     validate(plan).map_err(|diagnostics| LoadError::new(ErrorKind::Plan, diagnostics))?;
-    let problems = unsupported(plan);
+    let mut problems = unsupported(plan);
+    problems.extend(rules::required(plan).iter().map(Required::diagnostic));
     if !problems.is_empty() {
         return Err(refused(problems));
     }

@@ -346,3 +346,22 @@ fn a_map_that_does_not_fit_says_how_large_it_is() {
     let notes = error.diagnostics[0].notes.join("; ");
     assert!(notes.contains("about 4096 MiB"), "{notes}");
 }
+
+#[test]
+fn sizes_that_are_left_open_are_refused_before_anything_is_created() {
+    let mut plan = array_of_maps();
+    for map in &mut plan.maps {
+        map.max_entries = MaxEntries::Count(0);
+    }
+    let error = refusal(&plan, &hold());
+    assert_eq!(error.kind, ErrorKind::Refused);
+    let required = bpfplan_plan::codes::ENTRIES_REQUIRED;
+    assert_eq!(codes_of(&error), vec![required; plan.maps.len()]);
+    for (map, found) in plan.maps.iter().zip(&error.diagnostics) {
+        let help = found.help.as_deref().unwrap_or_default();
+        assert!(
+            help.contains(&format!("--set {}.max_entries=N", map.name)),
+            "{help}"
+        );
+    }
+}

@@ -9,7 +9,7 @@ use crate::model::Source;
 
 /// Stable code of a kind of diagnostic, such as `BP0207`.
 ///
-/// Ranges: 00 object and ELF, 01 BTF, 02 declarations, 03 slots, 04 kernel rules, 05 plan files,
+/// Ranges: 00 object and ELF, 01 BTF, 02 declarations, 03 slots, 04 kernel rules, 05 plan files and overrides,
 /// 06 a failed load, 07 pins and the record of a load, 08 the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -153,6 +153,14 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// The same as a warning, if it is an error: what a kernel would refuse stops a load, not a
+    /// look at the plan.
+    #[must_use]
+    pub fn as_warning(mut self) -> Self {
+        self.severity = self.severity.min(Severity::Warning);
         self
     }
 

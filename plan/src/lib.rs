@@ -20,8 +20,11 @@ pub mod diagnostic;
 pub mod format;
 pub mod globals;
 pub mod model;
+pub mod number;
+pub mod overrides;
 pub mod rules;
 pub mod steps;
+mod trim;
 pub mod types;
 #[allow(missing_docs)]
 pub mod uapi;

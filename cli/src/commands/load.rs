@@ -28,7 +28,9 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let input = match input::read(&args.inputs, false) {
+    let input = input::read(&args.inputs, false)
+        .and_then(|input| input.overridden(&args.inputs, &args.overrides));
+    let input = match input {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;

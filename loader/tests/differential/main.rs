@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod overrides;
 #[path = "../support/recorder.rs"]
 mod recorder;
 mod sequence;
@@ -39,6 +40,7 @@ fn main() {
         "the_recorder_sees_both",
         the_recorder_sees_both,
     ));
+    trials.extend(overrides::trials());
     support::privilege::run(trials)
 }
 

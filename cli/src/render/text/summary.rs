@@ -65,6 +65,11 @@ pub(super) fn memory_of<I>(map: &Map<I>) -> Memory {
 /// Renders the closing lines.
 pub(super) fn render(plan: &Plan, style: Style) -> String {
     let mut text = totals(plan);
+    for required in rules::required(plan) {
+        let line = format!("required: --set {}=N", plain(&required.target()));
+        text.push_str(&style.yellow(&line));
+        text.push('\n');
+    }
     let missing = missing(plan);
     if !missing.is_empty() {
         let line = format!("Not done yet, so load refuses: {}.", missing.join(", "));
