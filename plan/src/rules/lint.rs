@@ -1,11 +1,12 @@
 //! What is wrong with a plan before any kernel is asked.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+
+use foldhash::HashMap;
 
 use super::special::{Record, record};
 use super::table::{Btf, INNER_SPECIAL_FIELDS, Inner, rules};
-use super::{KernelVersion, btf, create, errno_name, needs, slots};
+use super::{KernelVersion, btf, create, errno_name, needs, required, slots};
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::{Map, MaxEntries, Plan, Source};
@@ -46,6 +47,11 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// What stands between the map and a field in the target of an override.
+    fn inner(&self) -> &'static str {
+        if self.prefix.is_empty() { "" } else { ".inner" }
+    }
+
     fn report(&self, code: Code, severity: Severity, field: &str, message: &str) -> Diagnostic {
         let what = if self.prefix.is_empty() {
             String::new()
@@ -75,15 +81,16 @@ fn attributes<I>(
     }
     for refusal in create::refusals(map) {
         let answer = format!("the kernel answers {}", errno_name(refusal.errno));
+        let (code, help) = if required::is_required(map, &refusal) {
+            let target = format!("{}{}.max_entries", place.map, place.inner());
+            (codes::ENTRIES_REQUIRED, Some(required::help(map, &target)))
+        } else {
+            (codes::ATTRIBUTE_REFUSED, refusal.help)
+        };
         let report = place
-            .report(
-                codes::ATTRIBUTE_REFUSED,
-                Severity::Error,
-                refusal.field,
-                &refusal.reason,
-            )
+            .report(code, Severity::Error, refusal.field, &refusal.reason)
             .note(answer);
-        found.push(match refusal.help {
+        found.push(match help {
             Some(help) => report.help(help),
             None => report,
         });
@@ -262,7 +269,7 @@ fn template(map: &Map, all: &[Type], kernels: &[KernelVersion], found: &mut Vec<
 
 /// Maps whose names differ only after the 15th byte: legal, but hard to tell apart in the kernel.
 fn shared_names(plan: &Plan, found: &mut Vec<Diagnostic>) {
-    let mut names: HashMap<Cow<'_, str>, &str> = HashMap::new();
+    let mut names: HashMap<Cow<'_, str>, &str> = HashMap::default();
     for map in &plan.maps {
         let name = map.kernel_name();
         let Some(first) = names.get(&name) else {

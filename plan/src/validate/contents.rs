@@ -1,6 +1,6 @@
 //! Maps of global data and their initial contents.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{Problems, header, shown};
 use crate::codes;
@@ -9,7 +9,7 @@ use crate::model::{Contents, Data, Map, MaxEntries, Plan};
 use crate::uapi;
 
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
-    let mut places = HashMap::new();
+    let mut places = HashMap::default();
     let mut total = 0_u64;
     for (index, map) in plan.maps.iter().enumerate() {
         let Some(data) = &map.data else { continue };
@@ -81,10 +81,13 @@ fn shape(map: &Map, data: &Data, problems: &mut Problems) {
             "what is frozen has the flag BPF_F_RDONLY_PROG, and nothing else has it",
         );
     }
-    if map.map_flags & !(uapi::BPF_F_RDONLY_PROG | uapi::BPF_F_MMAPABLE) != 0 {
+    // The last one comes only from an override.
+    let flags = uapi::BPF_F_RDONLY_PROG | uapi::BPF_F_MMAPABLE | uapi::BPF_F_NUMA_NODE;
+    if map.map_flags & !flags != 0 {
         wrong(
             "map_flags",
-            "a map with initial contents has no flags but BPF_F_RDONLY_PROG and BPF_F_MMAPABLE",
+            "a map with initial contents has no flags but BPF_F_RDONLY_PROG, BPF_F_MMAPABLE and \
+             BPF_F_NUMA_NODE",
         );
     }
     if map.inner.is_some() || !map.slots.is_empty() || map.key_type.is_some() {
