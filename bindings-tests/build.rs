@@ -39,9 +39,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             modules.add(&stem.replace('.', "_"), &compiled.plan)?;
         }
     }
-    modules.add("zoo_names", &zoo::names())?;
+    let base = fs::read(objects.join("types_array.bpf.o"))?;
+    let base = compile(&base, "types_array.bpf.o", &Options { hash: false })
+        .map_err(|problems| format!("{problems:?}"))?
+        .plan;
+    modules.add("zoo_names", &zoo::names(&base))?;
     for seed in 0..4 {
-        modules.add(&format!("zoo_random_{seed}"), &zoo::random(seed))?;
+        modules.add(&format!("zoo_random_{seed}"), &zoo::random(&base, seed))?;
     }
     fs::write(modules.out.join("modules.rs"), modules.text)?;
     Ok(())

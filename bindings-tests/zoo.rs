@@ -1,46 +1,29 @@
 //! Plans that no compiler makes: names that are hard for Rust, and types at random.
 
 use bpfplan_plan::types::{Composite, Enum, Enumerator, IntEncoding, Member};
-use bpfplan_plan::{
-    Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Type, TypeId, format, uapi,
-};
+use bpfplan_plan::{Map, Object, Plan, Type, TypeId};
 
-/// A plan of arrays with these values; no type is for the kernel.
-fn plan(name: &str, types: Vec<Type>, values: &[(&str, u32, u32)]) -> Plan {
+/// A plan like `base`, of arrays with these values; no type is for the kernel.
+fn plan(base: &Plan, name: &str, types: Vec<Type>, values: &[(&str, u32, u32)]) -> Plan {
     let maps = values.iter().map(|(name, value, size)| Map {
         name: (*name).to_owned(),
-        map_type: MapType(uapi::BPF_MAP_TYPE_ARRAY),
-        key_size: 4,
         value_size: *size,
-        max_entries: MaxEntries::Count(1),
-        map_flags: 0,
-        map_extra: 0,
-        numa_node: 0,
-        pinning: Pinning::None,
         key_type: None,
         value_type: Some(TypeId(*value)),
         btf: None,
-        inner: None,
-        slots: Vec::new(),
-        data: None,
-        externs: Vec::new(),
-        with_programs: None,
         source: None,
+        ..base.maps[0].clone()
     });
     Plan {
-        version: format::VERSION,
         object: Object {
             name: format!("{name}.bpf.o"),
-            sha256: None,
-            endianness: Endianness::NATIVE,
+            ..base.object.clone()
         },
         maps: maps.collect(),
-        programs: Vec::new(),
-        not_planned: Vec::new(),
         types,
         kernel_types: 0,
         btf: Vec::new(),
-        contents: Vec::new(),
+        ..base.clone()
     }
 }
 
@@ -72,7 +55,7 @@ fn composite(name: Option<&str>, size: u32, members: Vec<Member>) -> Composite {
 }
 
 /// Names that are keywords, primitives, equal, empty, odd or very long.
-pub(crate) fn names() -> Plan {
+pub(crate) fn names(base: &Plan) -> Plan {
     let long = "x".repeat(300);
     let words = [
         "type",
@@ -164,11 +147,11 @@ pub(crate) fn names() -> Plan {
     ] {
         values.push((name, last, offset));
     }
-    plan("hard", types, &values)
+    plan(base, "hard", types, &values)
 }
 
 /// Structs and unions whose members are where chance puts them, overlapping ones among them.
-pub(crate) fn random(seed: u64) -> Plan {
+pub(crate) fn random(base: &Plan, seed: u64) -> Plan {
     let mut state = seed;
     let mut next = move |below: u32| {
         // A linear congruential generator (Knuth's constants): the same types every time.
@@ -258,5 +241,5 @@ pub(crate) fn random(seed: u64) -> Plan {
     for ((name, size), id) in names.iter().zip(&sizes).zip(1_u32..) {
         values.push((name.as_str(), id, *size));
     }
-    plan("random", types, &values)
+    plan(base, "random", types, &values)
 }

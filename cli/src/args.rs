@@ -51,6 +51,8 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Remove the pins that a load made, and nothing else.
     Unload(UnloadArgs),
+    /// Show, fill or empty the slots of a map of maps.
+    Slot(SlotArgs),
     /// Print the JSON Schema of an output.
     Schema(SchemaArgs),
     /// Print a completion script for a shell.
@@ -66,14 +68,15 @@ Examples:
   bpfplan plan flow.bpf.o
   bpfplan plan flow.bpf.o --format json | jq '.maps[].name'
   bpfplan plan flow.bpf.o --format dot | dot -Tsvg -o flow.svg
+  bpfplan plan flow.bpf.o tables.bpf.o             objects that share maps, linked
   clang -O2 -g -target bpf -c flow.bpf.c -o - | bpfplan plan -
 
 Lines with + are the steps of a load, in order. Memory is an estimate for full maps on a
 machine with 4 KiB pages.")]
 pub(crate) struct PlanArgs {
-    /// A BPF object, a plan in either form, or - for standard input.
-    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
+    #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// How to show it.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: PlanFormat,
@@ -120,9 +123,9 @@ Examples:
 
 The file appears when it is complete, or not at all.")]
 pub(crate) struct CompileArgs {
-    /// A BPF object, or - for standard input.
-    #[arg(value_name = "OBJECT", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, or - for standard input; several are linked.
+    #[arg(required = true, value_name = "OBJECT", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// The file to write, or - for standard output.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
@@ -164,16 +167,28 @@ Examples:
   bpfplan load flow.plan --pin-maps /sys/fs/bpf/flow
   bpfplan load flow.bpf.o --hold                   keep the maps until Ctrl-C
   bpfplan load flow.bpf.o --hold --set flows.max_entries=64Ki --set .rodata.port=8080
+  bpfplan load flow.bpf.o --pin-root /sys/fs/bpf/lb --slots fill-empty
 
-A map lives as long as something holds it, so a load needs --pin-maps or --hold. If any
-step fails, everything that this load made is removed again.")]
+A map lives as long as something holds it, so a load needs --pin-maps or --hold unless all maps
+are pinned by name (LIBBPF_PIN_BY_NAME). A map that is pinned by name already is reused if it is
+the declared one, else the load is refused. If any step fails, everything that this load made is
+removed again.")]
 pub(crate) struct LoadArgs {
-    /// A BPF object, a plan in either form, or - for standard input.
-    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
-    /// Pin every map under its name in this directory of a bpffs; `.` in a name becomes `_`.
+    /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
+    #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Pin the maps that are not pinned by name in this directory of a bpffs; `.` in a name
+    /// becomes `_`.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pin_maps: Option<PathBuf>,
+    /// Directory of a bpffs for maps that are pinned by name, under their full names; without it,
+    /// /sys/fs/bpf.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pin_root: Option<PathBuf>,
+    /// What to do with the slots of maps that are reused; without it, maps of maps keep theirs, as
+    /// with libbpf.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) slots: Option<Slots>,
     /// Keep the maps alive in the foreground until interrupted.
     #[arg(long)]
     pub(crate) hold: bool,
@@ -196,11 +211,108 @@ pub(crate) struct LoadArgs {
 Example:
   bpfplan unload /sys/fs/bpf/flow
 
-A pin is removed only if it still is the map that the load created, told by its id.")]
+A pin is removed only if it still is the map that the load created, told by its id. Maps that are
+pinned by name stay, unless that load created them in this very directory.")]
 pub(crate) struct UnloadArgs {
     /// The directory that was given to `load --pin-maps`.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
+}
+
+/// Arguments of `slot`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan slot list /sys/fs/bpf/flow/tables
+  bpfplan slot set /sys/fs/bpf/flow/tables 3 --new --max-entries 4096
+  bpfplan slot set /sys/fs/bpf/flow/tables 3 --map /sys/fs/bpf/flow/spare
+  bpfplan slot clear /sys/fs/bpf/flow/tables 3
+
+PIN is the pin of an array_of_maps or a hash_of_maps. KEY is a number for keys of 1, 2, 4 or
+8 bytes, and 0x with two hex digits for each byte for all others (hex: for any).")]
+pub(crate) struct SlotArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: SlotCommand,
+}
+
+/// The subcommands of `slot`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlotCommand {
+    /// Show the slots that hold maps.
+    List(SlotListArgs),
+    /// Put a map into a slot, whatever is in it.
+    Set(SlotSetArgs),
+    /// Empty a slot.
+    Clear(SlotClearArgs),
+}
+
+/// Arguments of `slot list`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan slot list /sys/fs/bpf/flow/tables
+  bpfplan slot list /sys/fs/bpf/flow/tables --format json | jq '.slots[].id'")]
+pub(crate) struct SlotListArgs {
+    /// The pin of an outer map.
+    #[arg(value_name = "PIN", value_hint = ValueHint::FilePath)]
+    pub(crate) pin: PathBuf,
+    /// How to show them.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: PlainFormat,
+}
+
+/// Arguments of `slot set`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan slot set /sys/fs/bpf/flow/tables 3 --new
+  bpfplan slot set /sys/fs/bpf/flow/by_address 0x0a000001bb01 --map /sys/fs/bpf/flow/spare
+
+A new map is made from the inner template, which the record beside the pin tells: the kernel
+does not. Programs see the new map from their next lookup on.")]
+pub(crate) struct SlotSetArgs {
+    /// The pin of an outer map.
+    #[arg(value_name = "PIN", value_hint = ValueHint::FilePath)]
+    pub(crate) pin: PathBuf,
+    /// The slot: a number, or the bytes of the key in hex.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// What goes into the slot.
+    #[command(flatten)]
+    pub(crate) target: SlotTargetArgs,
+    /// Number of entries of the new map (bytes for ring buffers), where the kernel allows others
+    /// than the template's.
+    #[arg(long, value_name = "N", conflicts_with = "map")]
+    pub(crate) max_entries: Option<u32>,
+}
+
+/// What goes into a slot.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SlotTargetArgs {
+    /// Make a new inner map.
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// Take the map with this pin.
+    #[arg(long, value_name = "PIN2", value_hint = ValueHint::FilePath)]
+    pub(crate) map: Option<PathBuf>,
+}
+
+/// Arguments of `slot clear`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bpfplan slot clear /sys/fs/bpf/flow/tables 3
+
+The map that was in it goes away unless something else holds it.")]
+pub(crate) struct SlotClearArgs {
+    /// The pin of an outer map.
+    #[arg(value_name = "PIN", value_hint = ValueHint::FilePath)]
+    pub(crate) pin: PathBuf,
+    /// The slot: a number, or the bytes of the key in hex.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
 }
 
 /// Arguments of `schema`.
@@ -235,6 +347,7 @@ pub(crate) struct CompletionsArgs {
 Examples:
   bpfplan man | man -l -
   bpfplan man load | man -l -
+  bpfplan man slot-set | man -l -
   bpfplan man --out /usr/local/share/man/man1")]
 pub(crate) struct ManArgs {
     /// The subcommand whose page to print; without it, the page of bpfplan itself.
@@ -283,6 +396,17 @@ pub(crate) enum CompileFormat {
     Json,
 }
 
+/// Policies for the slots of reused maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Slots {
+    /// Leave them as they are.
+    Keep,
+    /// Fill declared slots that are empty.
+    FillEmpty,
+    /// Fill all declared slots, whatever they hold.
+    Overwrite,
+}
+
 /// Formats of `load`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum LoadFormat {
@@ -290,6 +414,16 @@ pub(crate) enum LoadFormat {
     #[default]
     Text,
     /// One document; see `bpfplan schema load`.
+    Json,
+}
+
+/// Formats of `slot list`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum PlainFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One document; see `bpfplan schema slots`.
     Json,
 }
 
@@ -302,4 +436,6 @@ pub(crate) enum SchemaOf {
     Diagnostics,
     /// `load --format json`.
     Load,
+    /// `slot list --format json`.
+    Slots,
 }

@@ -14,3 +14,5 @@ pub(crate) const UNWRITABLE: Code = Code("BP0904");
 pub(crate) const TOO_MUCH_MEMORY: Code = Code("BP0905");
 /// A section declares maps of a kind that is not planned yet, so it was not checked.
 pub(crate) const NOT_CHECKED: Code = Code("BP0906");
+/// A slot is named by what is no key of its map.
+pub(crate) const SLOT_KEY: Code = Code("BP0940");

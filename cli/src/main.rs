@@ -9,6 +9,7 @@ mod documents;
 mod exit;
 mod file;
 mod input;
+mod link;
 mod output;
 mod render;
 mod signals;

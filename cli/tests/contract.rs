@@ -34,7 +34,8 @@ fn wrong_usage_is_2() {
         &[][..],
         &["frob"],
         &["plan"],
-        &["plan", OBJECT, OBJECT],
+        &["plan", "-", "-"],
+        &["load", "-", OBJECT, "-", "--hold"],
         &["plan", OBJECT, "--format", "yaml"],
         &["plan", OBJECT, "--kernel", "new"],
         &["check"],
@@ -44,6 +45,38 @@ fn wrong_usage_is_2() {
         &["load"],
         &["load", OBJECT, "--pin-root", "/sys/fs/bpf"],
         &["schema", "everything"],
+        &["slot"],
+        &["slot", "list"],
+        &["slot", "set", "/sys/fs/bpf/a", "1"],
+        &[
+            "slot",
+            "set",
+            "/sys/fs/bpf/a",
+            "1",
+            "--new",
+            "--map",
+            "/sys/fs/bpf/b",
+        ],
+        &[
+            "slot",
+            "set",
+            "/sys/fs/bpf/a",
+            "1",
+            "--map",
+            "/sys/fs/bpf/b",
+            "--max-entries",
+            "2",
+        ],
+        &[
+            "slot",
+            "set",
+            "/sys/fs/bpf/a",
+            "1",
+            "--new",
+            "--max-entries",
+            "-1",
+        ],
+        &["slot", "clear", "/sys/fs/bpf/a"],
         &["man", "frob"],
         &["completions", "tcl"],
     ] {
@@ -426,6 +459,7 @@ fn help_teaches() {
         "bindings",
         "load",
         "unload",
+        "slot",
         "schema",
         "completions",
         "man",
@@ -437,7 +471,9 @@ fn help_teaches() {
         let help = run([command, "--help"]);
         assert_eq!(code(&help), 0);
     }
-    for command in ["plan", "check", "compile", "bindings", "load", "unload"] {
+    for command in [
+        "plan", "check", "compile", "bindings", "load", "unload", "slot",
+    ] {
         assert!(
             stdout(&run([command, "--help"])).contains("Example"),
             "{command}"
@@ -467,6 +503,9 @@ fn completions_and_pages_come_from_the_same_definitions() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     pages.sort();
-    assert_eq!(pages.len(), 10, "{pages:?}");
+    assert_eq!(pages.len(), 14, "{pages:?}");
+    assert!(pages.contains(&"bpfplan-slot-set.1".to_owned()));
+    let page = run(["man", "slot-set"]);
+    assert!(stdout(&page).contains("\\&bpfplan slot set [OPTIONS]"));
     assert_eq!(pages[0], "bpfplan-bindings.1");
 }

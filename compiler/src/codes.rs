@@ -23,6 +23,21 @@ bpfplan_plan::codes! {
     pub STATIC_PROGRAM = "BP0010", "static program";
     /// A relocation of a program is not one that libbpf can resolve.
     pub BAD_PROGRAM_RELOCATION = "BP0011", "unusable relocation of a program";
+    /// Two objects define one name, and neither definition is weak.
+    pub TWO_DEFINITIONS = "BP0020", "two definitions of one name";
+    /// Objects declare one name in different ways.
+    pub DECLARATIONS_DIFFER = "BP0021", "declarations of one name differ";
+    /// Something is declared and no object defines it.
+    pub UNDEFINED = "BP0022", "nobody defines it";
+    /// Objects have different licences or kernel versions.
+    pub SECTIONS_DIFFER = "BP0023", "objects that cannot be one";
+    /// Objects of both byte orders cannot be linked.
+    pub MIXED_BYTE_ORDER = "BP0024", "objects of both byte orders";
+    /// An object breaks a rule that the linker relies on.
+    pub UNSOUND_PART = "BP0025", "object that cannot be linked";
+    /// Linking would take too long or too much memory.
+    pub TOO_MUCH_TO_LINK = "BP0026", "too much to link";
+
     /// More problems than are listed one by one.
     pub TOO_MANY = "BP0099", "more problems than are listed";
 
@@ -97,6 +112,19 @@ bpfplan_plan::codes! {
     pub BTF_DROPPED = "BP0223", "the kernel gets no BTF for this map";
     /// A `__ulong` of 32 bits is sign-extended.
     pub SIGN_EXTENDED = "BP0224", "map_extra is sign-extended";
+
+    /// The map is defined as libbpf 1.x does not read any more.
+    pub LEGACY_MAP = "BP0240", "legacy map definition";
+    /// The section `maps` does not hold what it should.
+    pub LEGACY_SECTION = "BP0241", "unreadable section maps";
+    /// iproute2 would pin the map.
+    pub LEGACY_PINNING = "BP0242", "pinning of iproute2";
+    /// iproute2 would fill the program array.
+    pub LEGACY_PROGRAMS = "BP0243", "program array of iproute2";
+    /// The inner map that an outer one names is not there.
+    pub LEGACY_INNER = "BP0244", "no inner map with this id";
+    /// The types that annotate a map do not fit it.
+    pub LEGACY_TYPES = "BP0245", "annotation that does not fit";
 
     /// A relocation of `.maps` cannot be read.
     pub BAD_RELOCATION = "BP0350", "corrupt relocation";

@@ -1,9 +1,8 @@
 //! Relocations of programs: resolving them is libbpf's, but those that its open refuses
 //! (`bpf_object__collect_prog_relos`) are refused here too.
 
-use std::collections::HashSet;
-
 use bpfplan_plan::Diagnostic;
+use foldhash::HashSet;
 use object::elf::{SHN_LORESERVE, STB_LOCAL, STT_FUNC, STT_SECTION};
 
 use crate::bytes::{text, u32_at};
@@ -141,6 +140,8 @@ fn check_one(
         Role::Arena | Role::JumpTables | Role::Data | Role::Rodata => Ok(()),
         Role::Bss if section.size > 0 => Ok(()),
         Role::Maps if maps.contains(&symbol.value) => Ok(()),
+        // All other symbols of this section stand for maps.
+        Role::LegacyMaps if symbol.kind != STT_SECTION => Ok(()),
         Role::Maps => Err(against("is not against the start of a map:")),
         _ => Err(against("is against what is neither a map nor global data:")),
     }

@@ -20,11 +20,15 @@
 //! A load that pins leaves a record of itself beside the pins ([`record`]); [`unload()`] removes
 //! what the record names, by map id, and nothing else.
 
+//!
+//! With the feature `link`, the module `link` makes one object of several.
+
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 pub mod bindings;
 mod btf;
+mod by_name;
 pub mod codes;
 mod contents;
 mod create;
@@ -33,6 +37,8 @@ mod execute;
 mod failing;
 mod journal;
 pub mod kernel;
+#[cfg(feature = "link")]
+pub mod link;
 mod loaded;
 pub mod maps;
 mod options;
@@ -42,17 +48,19 @@ mod preflight;
 mod programs;
 pub mod record;
 mod recording;
+mod reused_slots;
 mod slots;
 mod sys;
 mod unload;
 mod why;
 
+pub use by_name::PIN_ROOT;
 pub use error::{ErrorKind, LoadError};
 pub use execute::{Progress, load, load_with};
 pub use failing::{FailingFd, FailingKernel, Fault};
-pub use kernel::{Errno, Kernel};
+pub use kernel::{Errno, Kernel, Pinned};
 pub use loaded::{Loaded, LoadedMap};
-pub use options::LoadOptions;
+pub use options::{LoadOptions, SlotPolicy};
 pub use recording::{PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};
 pub use slots::Way;
 pub use sys::{Descriptor, RealKernel};

@@ -19,7 +19,7 @@ pub struct Loaded<K: Kernel> {
     pub record: Option<PathBuf>,
 }
 
-/// A map that was created.
+/// A map that was created, or reused.
 #[derive(Debug)]
 pub struct LoadedMap<F> {
     /// Name in the plan.
@@ -30,9 +30,11 @@ pub struct LoadedMap<F> {
     pub fd: F,
     /// Path of its pin.
     pub pinned: Option<PathBuf>,
+    /// Whether the map was there before, pinned by name.
+    pub reused: bool,
     /// Number of slots that were filled.
     pub filled: u32,
-    /// Number of entries that the kernel was asked for.
+    /// Number of entries that the kernel was asked for, or that a reused map has.
     pub max_entries: u32,
     /// Whether the kernel has the types of key and value.
     pub btf: bool,
@@ -45,33 +47,6 @@ impl<K: Kernel> Loaded<K> {
     #[must_use]
     pub fn map(&self, name: &str) -> Option<&LoadedMap<K::Fd>> {
         self.maps.iter().find(|map| map.name == name)
-    }
-}
-
-impl<F> LoadedMap<F> {
-    /// The descriptor, and all else.
-    pub(crate) fn into_parts(self) -> (F, LoadedMap<()>) {
-        let Self {
-            name,
-            id,
-            fd,
-            pinned,
-            filled,
-            max_entries,
-            btf,
-            template,
-        } = self;
-        let map = LoadedMap {
-            name,
-            id,
-            fd: (),
-            pinned,
-            filled,
-            max_entries,
-            btf,
-            template,
-        };
-        (fd, map)
     }
 }
 

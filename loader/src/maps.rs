@@ -47,6 +47,8 @@ mod data;
 pub(crate) mod elements;
 mod entries;
 mod error;
+#[cfg(test)]
+mod fake;
 mod handle;
 mod hash;
 pub(crate) mod info;

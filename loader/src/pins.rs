@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use bpfplan_plan::{Diagnostic, Map, Plan};
+use bpfplan_plan::{Diagnostic, Map, Pinning, Plan};
 
+use crate::by_name::ByName;
 use crate::codes;
 use crate::kernel::{Errno, Kernel, PathKind};
 use crate::record;
@@ -15,7 +16,7 @@ use crate::record;
 const NAME_MAX: usize = 255;
 
 /// Problems with names that are reported.
-const SHOWN: usize = 100;
+pub(crate) const SHOWN: usize = 100;
 
 const MOUNT_HINT: &str = "use a directory below /sys/fs/bpf; `mount -t bpf bpf /sys/fs/bpf` mounts \
                           it where it is missing";
@@ -27,8 +28,9 @@ pub(crate) struct Pins {
     pub(crate) directory: PathBuf,
     /// Whether it has to be made.
     pub(crate) create: bool,
-    /// A name for each map, in the plan's order.
-    pub(crate) names: Vec<String>,
+    /// In the plan's order, the name of the pin that this load makes there of each map, `None` for
+    /// maps that are pinned elsewhere, or were before.
+    pub(crate) names: Vec<Option<String>>,
 }
 
 impl Pins {
@@ -67,8 +69,9 @@ pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Names for the pins of all maps of the plan.
-pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
+/// Names for the pins of the maps of the plan. Those of maps that are pinned by name matter only
+/// in the pin root itself.
+fn names(plan: &Plan, is_root: bool) -> Result<Vec<Option<String>>, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut names = Vec::with_capacity(plan.maps.len());
     let mut owners: BTreeMap<String, &Map> = BTreeMap::new();
@@ -79,6 +82,10 @@ pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
                 "more names may be wrong; these are the first hundred",
             ));
             break;
+        }
+        if map.pinning == Pinning::ByName && !is_root {
+            names.push(None);
+            continue;
         }
         let name = pin_name(&map.name);
         let declared = map.source.as_ref();
@@ -111,7 +118,7 @@ pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
                 .help("rename one of the maps"),
             );
         }
-        names.push(name);
+        names.push(Some(name));
     }
     if problems.is_empty() {
         Ok(names)
@@ -120,19 +127,38 @@ pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
     }
 }
 
-/// Looks at the directory and at what is in the pins' places, before anything is made.
+/// Looks at the directory and at what is in the pins' places, before anything is made. Maps that
+/// are pinned by name have their places already.
 pub(crate) fn prepare<K: Kernel>(
     kernel: &K,
     directory: &Path,
-    names: Vec<String>,
+    named: Option<&ByName<K::Fd>>,
     plan: &Plan,
 ) -> Result<Pins, Vec<Diagnostic>> {
     let (directory, create) = find_directory(kernel, directory).map_err(|error| vec![error])?;
-    let pins = Pins {
+    let is_root = named.is_some_and(|named| named.root == directory);
+    let mut pins = Pins {
+        names: names(plan, is_root)?,
         directory,
         create,
-        names,
     };
+    if let Some(named) = named {
+        let mut problems = Vec::new();
+        for ((index, map), name) in plan.maps.iter().enumerate().zip(&mut pins.names) {
+            if named.reused(index).is_some() {
+                *name = None;
+            }
+            if named
+                .pin(index)
+                .is_some_and(|pin| pin.path == pins.directory)
+            {
+                problems.push(in_the_way(map, &pins.directory));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+    }
     if pins.create {
         return Ok(pins);
     }
@@ -157,6 +183,9 @@ pub(crate) fn prepare<K: Kernel>(
     }
     let mut problems = Vec::new();
     for (map, name) in plan.maps.iter().zip(&pins.names) {
+        let Some(name) = name.as_ref().filter(|_| map.pinning != Pinning::ByName) else {
+            continue;
+        };
         let path = pins.path(name);
         match occupied(&path) {
             Ok(false) => {}
@@ -177,6 +206,26 @@ pub(crate) fn prepare<K: Kernel>(
     } else {
         Err(problems)
     }
+}
+
+/// A map is to be pinned by name where the directory for the other maps is.
+fn in_the_way(map: &Map, directory: &Path) -> Diagnostic {
+    let message = format!(
+        "its pin by name would be {}, the directory for the other maps",
+        directory.display()
+    );
+    Diagnostic::error(codes::PIN_NAMES_COLLIDE, message)
+        .map(&map.name)
+        .at(map.source.as_ref(), "declared here")
+        .help("give --pin-maps another directory")
+}
+
+/// The number of possible CPUs cannot be read.
+pub(crate) fn unknown_cpus(errno: Errno) -> Diagnostic {
+    Diagnostic::error(
+        codes::POSSIBLE_CPUS,
+        format!("reading /sys/devices/system/cpu/possible failed: {errno}"),
+    )
 }
 
 /// Another load has pinned its maps in the directory.
@@ -220,7 +269,10 @@ pub(crate) fn existing_directory<K: Kernel>(
 }
 
 /// The directory without symbolic links, and whether it has to be made.
-fn find_directory<K: Kernel>(kernel: &K, directory: &Path) -> Result<(PathBuf, bool), Diagnostic> {
+pub(crate) fn find_directory<K: Kernel>(
+    kernel: &K,
+    directory: &Path,
+) -> Result<(PathBuf, bool), Diagnostic> {
     let directory = tidy(directory)?;
     match kernel.inspect(&directory) {
         Ok(kind) => return Ok((usable(kernel, &directory, kind)?, false)),

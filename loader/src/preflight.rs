@@ -1,9 +1,12 @@
 //! What is refused before anything is created.
 
+use std::path::Path;
+
 use bpfplan_plan::rules::required::Required;
 use bpfplan_plan::validate::validate;
-use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, SlotTarget, rules};
+use bpfplan_plan::{Diagnostic, Endianness, Map, MaxEntries, Pinning, Plan, SlotTarget, rules};
 
+use crate::by_name::{self, ByName, PIN_ROOT};
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
 use crate::kernel::{FdLimit, Kernel};
@@ -14,9 +17,11 @@ use crate::record::Record;
 
 /// A plan that may be executed, and what the machine adds to it.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct Ready<F> {
     /// Where to pin.
     pub(crate) pins: Option<Pins>,
+    /// The maps that are pinned by name, if there are any.
+    pub(crate) named: Option<ByName<F>>,
     /// The number of possible CPUs, if the plan asks for it.
     pub(crate) possible_cpus: Option<u32>,
     /// Warnings.
@@ -31,7 +36,7 @@ pub(crate) fn check<K: Kernel>(
     plan: &Plan,
     kernel: &K,
     options: &LoadOptions,
-) -> Result<Ready, LoadError> {
+) -> Result<Ready<K::Fd>, LoadError> {
     let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
     validate(plan).map_err(|diagnostics| LoadError::new(ErrorKind::Plan, diagnostics))?;
     let mut problems = unsupported(plan);
@@ -39,13 +44,28 @@ pub(crate) fn check<K: Kernel>(
     if !problems.is_empty() {
         return Err(refused(problems));
     }
-    if options.pin_maps.is_none() && !options.hold && !plan.maps.is_empty() {
-        return Err(LoadError::new(ErrorKind::NotKept, vec![not_kept(plan)]));
+    if options.pin_maps.is_none() && !options.hold {
+        let lost = plan.maps.iter();
+        let lost: Vec<&Map> = lost.filter(|map| map.pinning == Pinning::None).collect();
+        if !lost.is_empty() {
+            return Err(LoadError::new(
+                ErrorKind::NotKept,
+                vec![not_kept(plan, &lost)],
+            ));
+        }
+    }
+    if options.raise_nofile {
+        reserve_descriptors(plan, kernel).map_err(|problem| refused(vec![problem]))?;
+    }
+    let mut named = None;
+    if by_name::is_wanted(plan) {
+        let root = options.pin_root.as_deref();
+        let root = root.unwrap_or_else(|| Path::new(PIN_ROOT));
+        named = Some(by_name::prepare(kernel, root, plan).map_err(refused)?);
     }
     let pins = match &options.pin_maps {
         Some(directory) => {
-            let names = pins::names(plan).map_err(refused)?;
-            let pins = pins::prepare(kernel, directory, names, plan).map_err(refused)?;
+            let pins = pins::prepare(kernel, directory, named.as_ref(), plan).map_err(refused)?;
             Record::new(plan, &pins, &vec![u32::MAX; plan.maps.len()])
                 .encode()
                 .map_err(|problem| refused(vec![problem]))?;
@@ -53,43 +73,38 @@ pub(crate) fn check<K: Kernel>(
         }
         None => None,
     };
-    if options.raise_nofile {
-        let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
-        let needed = maps.saturating_add(EXTRA_DESCRIPTORS);
-        kernel
-            .reserve_fds(needed)
-            .map_err(|FdLimit { needed, errno }| {
-                refused(vec![
-                    Diagnostic::error(
-                        codes::TOO_FEW_DESCRIPTORS,
-                        format!(
-                            "the load needs {needed} descriptors; raising the limit failed: {errno}"
-                        ),
-                    )
-                    .note(format!(
-                        "each of the {maps} maps is open until all are pinned"
-                    ))
-                    .help(format!("allow them with `ulimit -n {needed}`, as root")),
-                ])
-            })?;
-    }
     let possible_cpus = if wants_possible_cpus(plan) {
-        let count = kernel.possible_cpus().map_err(|errno| {
-            refused(vec![Diagnostic::error(
-                codes::POSSIBLE_CPUS,
-                format!("reading /sys/devices/system/cpu/possible failed: {errno}"),
-            )])
-        })?;
-        Some(count)
+        let count = kernel.possible_cpus();
+        Some(count.map_err(|errno| refused(vec![pins::unknown_cpus(errno)]))?)
     } else {
         None
     };
     let mut diagnostics = programs::warnings(plan, kernel);
+    if let Some(named) = &mut named {
+        diagnostics.append(&mut named.warnings);
+    }
     diagnostics.extend(pins::kernel_name_collisions(plan));
     Ok(Ready {
         pins,
+        named,
         possible_cpus,
         diagnostics,
+    })
+}
+
+/// Raises the limit of open descriptors if the plan needs more.
+fn reserve_descriptors<K: Kernel>(plan: &Plan, kernel: &K) -> Result<(), Diagnostic> {
+    let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
+    let needed = maps.saturating_add(EXTRA_DESCRIPTORS);
+    let reserved = kernel.reserve_fds(needed);
+    reserved.map_err(|FdLimit { needed, errno }| {
+        let message =
+            format!("the load needs {needed} descriptors; raising the limit failed: {errno}");
+        Diagnostic::error(codes::TOO_FEW_DESCRIPTORS, message)
+            .note(format!(
+                "each of the {maps} maps is open until all are pinned"
+            ))
+            .help(format!("allow them with `ulimit -n {needed}`, as root"))
     })
 }
 
@@ -127,16 +142,6 @@ fn unsupported(plan: &Plan) -> Vec<Diagnostic> {
                 .field(field)
                 .at(map.source.as_ref(), "declared here")
         };
-        if map.pinning == Pinning::ByName {
-            problems.push(
-                problem(
-                    codes::PINNING_BY_NAME,
-                    "it asks to be pinned by name, which bpfplan does not do yet",
-                    "pinning",
-                )
-                .help("take `pinning` out of the declaration and use --pin-maps"),
-            );
-        }
         if map
             .slots
             .iter()
@@ -161,10 +166,17 @@ fn unsupported(plan: &Plan) -> Vec<Diagnostic> {
     problems
 }
 
-fn not_kept(plan: &Plan) -> Diagnostic {
-    let what = match plan.maps.as_slice() {
+fn not_kept(plan: &Plan, lost: &[&Map]) -> Diagnostic {
+    let what = match lost {
         [map] => format!("the map '{}' would be gone", map.name.escape_debug()),
-        maps => format!("all {} maps would be gone", maps.len()),
+        lost if lost.len() == plan.maps.len() => {
+            format!("all {} maps would be gone", lost.len())
+        }
+        lost => format!(
+            "{} of {} maps would be gone, as they are not pinned by name,",
+            lost.len(),
+            plan.maps.len()
+        ),
     };
     Diagnostic::error(
         codes::NOT_KEPT,

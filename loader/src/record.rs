@@ -40,7 +40,7 @@ pub struct Record {
     pub sha256: Option<String>,
     /// Whether the directory was made for the load.
     pub made_directory: bool,
-    /// The maps in the plan's order.
+    /// The maps that the load made and pinned there, in the plan's order.
     pub maps: Vec<RecordedMap>,
     /// The BTF blob that the templates' type ids belong to, as the kernel took it; empty if none
     /// of them has types. With it and a [`RecordedTemplate`], more inner maps can be made that
@@ -90,10 +90,11 @@ impl Record {
     /// The record of a plan that the kernel takes as it is.
     pub(crate) fn new(plan: &Plan, pins: &Pins, ids: &[u32]) -> Self {
         let maps = plan.maps.iter().zip(&pins.names).zip(ids);
-        let maps = maps.map(|((map, pin), id)| RecordedMap {
+        let maps = maps.filter_map(|((map, pin), id)| Some((map, pin.clone()?, *id)));
+        let maps = maps.map(|(map, pin, id)| RecordedMap {
             name: map.name.clone(),
-            pin: pin.clone(),
-            id: *id,
+            pin,
+            id,
             template: map.inner.as_ref().map(RecordedTemplate::of),
         });
         let maps: Vec<RecordedMap> = maps.collect();
@@ -110,12 +111,12 @@ impl Record {
         }
     }
 
-    /// Puts in what the kernel took instead: a blob, and the type ids of templates by index of
+    /// Puts in what the kernel took instead: a blob, and the type ids of templates by name of
     /// their outer maps.
-    pub(crate) fn with_btf(mut self, blob: &[u8], templates: &HashMap<usize, BtfIds>) -> Self {
-        for (index, map) in self.maps.iter_mut().enumerate() {
+    pub(crate) fn with_btf(mut self, blob: &[u8], templates: &HashMap<&str, BtfIds>) -> Self {
+        for map in &mut self.maps {
             if let Some(template) = &mut map.template {
-                template.btf = templates.get(&index).copied();
+                template.btf = templates.get(map.name.as_str()).copied();
             }
         }
         self.btf.clear();

@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::{KernelVersion, Target};
 
-use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind};
+use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned};
 
 pub use call::{RecordedAttributes, RecordedCall};
 
@@ -47,6 +48,8 @@ struct PretendMap {
     frozen: bool,
     /// Contents of element 0, for the record of a load.
     value: Vec<u8>,
+    /// Ids of the maps in an outer map's slots.
+    slots: BTreeMap<u32, u32>,
 }
 
 /// First number of a descriptor: 0 to 2 are the standard streams.
@@ -156,6 +159,11 @@ impl Kernel for RecordingKernel {
             key_size: attributes.key_size,
             value_size: attributes.value_size,
             max_entries: attributes.max_entries,
+            map_flags: attributes.map_flags,
+            map_extra: attributes.map_extra,
+            btf_id: 0,
+            btf_key_type_id: 0,
+            btf_value_type_id: 0,
         };
         state.maps.insert(
             id,
@@ -163,6 +171,7 @@ impl Kernel for RecordingKernel {
                 info,
                 frozen: false,
                 value: Vec::new(),
+                slots: BTreeMap::new(),
             },
         );
         let attributes = RecordedAttributes::new(attributes);
@@ -178,13 +187,15 @@ impl Kernel for RecordingKernel {
         outer: &PretendFd,
         slots: &[(u32, &PretendFd)],
     ) -> Result<(), BatchError> {
-        let slots = slots
-            .iter()
-            .map(|(index, map)| (*index, map.number))
-            .collect();
-        lock(&self.state).calls.push(RecordedCall::UpdateBatch {
+        let mut state = lock(&self.state);
+        if let Some(map) = state.maps.get_mut(&outer.id) {
+            map.slots
+                .extend(slots.iter().map(|(index, map)| (*index, map.id)));
+        }
+        let slots = slots.iter().map(|(index, map)| (*index, map.number));
+        state.calls.push(RecordedCall::UpdateBatch {
             map: outer.number,
-            slots,
+            slots: slots.collect(),
         });
         Ok(())
     }
@@ -195,7 +206,28 @@ impl Kernel for RecordingKernel {
             index,
             value: map.number,
         };
-        lock(&self.state).calls.push(call);
+        let mut state = lock(&self.state);
+        if let Some(outer) = state.maps.get_mut(&outer.id) {
+            outer.slots.insert(index, map.id);
+        }
+        state.calls.push(call);
+        Ok(())
+    }
+
+    fn slot(&self, outer: &PretendFd, index: u32) -> Result<Option<u32>, Errno> {
+        let state = lock(&self.state);
+        let outer = state.maps.get(&outer.id).ok_or(Errno::EINVAL)?;
+        Ok(outer.slots.get(&index).copied())
+    }
+
+    fn clear_slot(&self, outer: &PretendFd, index: u32) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        let slots = &mut state.maps.get_mut(&outer.id).ok_or(Errno::EINVAL)?.slots;
+        slots.remove(&index).ok_or(Errno::ENOENT)?;
+        state.calls.push(RecordedCall::ClearSlot {
+            map: outer.number,
+            index,
+        });
         Ok(())
     }
 
@@ -257,6 +289,22 @@ impl Kernel for RecordingKernel {
         let mut state = lock(&self.state);
         let id = *state.pins.get(path).ok_or(Errno::ENOENT)?;
         Ok(self.open(&mut state, id))
+    }
+
+    fn reuse_pin(&self, path: &Path, _: u32) -> Result<Pinned<PretendFd>, Errno> {
+        self.open_pin(path).map(Pinned::Map)
+    }
+
+    fn map_by_id(&self, id: u32) -> Result<PretendFd, Errno> {
+        let mut state = lock(&self.state);
+        if !state.maps.contains_key(&id) {
+            return Err(Errno::ENOENT);
+        }
+        Ok(self.open(&mut state, id))
+    }
+
+    fn map_types(&self, _: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+        Ok(None)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {

@@ -1,11 +1,15 @@
-//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`].
+//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`elements`],
+//! [`ring`], [`types`] and `linker`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
 mod elements;
+#[cfg(feature = "link")]
+pub(crate) mod linker;
 mod ring;
 mod system;
+mod types;
 
 pub(crate) use elements::RealElements;
 pub(crate) use ring::Ring;
@@ -15,10 +19,11 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
-use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind};
+use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned};
 
 /// The running kernel.
 #[derive(Debug, Clone, Copy, Default)]
@@ -166,6 +171,20 @@ impl Kernel for RealKernel {
         bpf::update_elem(outer.outer()?, index, &map.raw().to_ne_bytes())
     }
 
+    fn slot(&self, outer: &Descriptor, index: u32) -> Result<Option<u32>, Errno> {
+        let id = match bpf::lookup_elem(outer.outer()?, index, size_of::<u32>()) {
+            Ok(id) => id,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let id = id.try_into().map_err(|_| Errno::EINVAL)?;
+        Ok(Some(u32::from_ne_bytes(id)))
+    }
+
+    fn clear_slot(&self, outer: &Descriptor, index: u32) -> Result<(), Errno> {
+        bpf::delete_elem(outer.outer()?, index)
+    }
+
     fn write(&self, map: &Descriptor, index: u32, value: &[u8]) -> Result<(), Errno> {
         let (fd, size) = map.array()?;
         if value.len() != size {
@@ -196,12 +215,30 @@ impl Kernel for RealKernel {
     }
 
     fn open_pin(&self, path: &Path) -> Result<Descriptor, Errno> {
-        let fd = bpf::open_pin(&c_path(path)?)?;
-        if system::is_map(fd.as_fd())? {
-            describe(fd)
-        } else {
-            Err(Errno::EINVAL)
+        let fd = bpf::open_pin(&c_path(path)?, uapi::BPF_F_RDONLY)?;
+        match system::kind(fd.as_fd())? {
+            Pinned::Map(()) => describe(fd),
+            Pinned::Other(_) => Err(Errno::EINVAL),
         }
+    }
+
+    fn reuse_pin(&self, path: &Path, flags: u32) -> Result<Pinned<Descriptor>, Errno> {
+        let fd = bpf::open_pin(&c_path(path)?, flags)?;
+        Ok(match system::kind(fd.as_fd())? {
+            Pinned::Map(()) => Pinned::Map(describe(fd)?),
+            Pinned::Other(what) => Pinned::Other(what),
+        })
+    }
+
+    fn map_by_id(&self, id: u32) -> Result<Descriptor, Errno> {
+        self.open_id(id)
+    }
+
+    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+        if info.btf_id == 0 {
+            return Ok(None);
+        }
+        types::read(info.btf_id, info.btf_key_type_id, info.btf_value_type_id).map(Some)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {

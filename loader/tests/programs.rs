@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use bpfplan_compiler::compile;
 use bpfplan_loader::{LoadOptions, RealKernel, load};
-use bpfplan_plan::{Endianness, Pinning, SlotTarget};
-use libtest_mimic::Failed;
+use bpfplan_plan::overrides::Overrides;
+use bpfplan_plan::{Endianness, Pinning, Plan, SlotTarget};
+use libtest_mimic::{Failed, Trial};
 use support::fixtures::{self, Expectation, Fixture};
 use support::libbpf::Object;
 use support::release;
@@ -25,6 +26,10 @@ fn main() {
             }));
         }
     }
+    trials.push(Trial::test(
+        "programs_accept_overridden_maps",
+        programs_accept_overridden_maps,
+    ));
     assert!(
         trials.len() >= 10,
         "only {} fixtures have programs",
@@ -68,11 +73,30 @@ fn wants_a_trial(fixture: &Fixture) -> bool {
 fn programs_accept_our_maps(fixture: &Fixture) -> Result<(), Failed> {
     let compiled = compile(&fixture.bytes(), &fixture.file_name(), &Default::default())
         .map_err(|problems| format!("{problems:#?}"))?;
+    accept(fixture, &compiled.plan)
+}
+
+/// Other sizes and values of global data are those that the programs see.
+fn programs_accept_overridden_maps() -> Result<(), Failed> {
+    let fixture = fixtures::named("override_data");
+    let compiled = compile(&fixture.bytes(), &fixture.file_name(), &Default::default())
+        .map_err(|problems| format!("{problems:#?}"))?;
+    let overrides = Overrides::default()
+        .set(".rodata:max_entries", 1000)
+        .set(".rodata.deep.strict", false)
+        .set(".data.names.value_size", 4 + 8 * 1000)
+        .set(".data.names.names[999]", "last");
+    let done = overrides.apply(&compiled.plan);
+    let done = done.map_err(|problems| format!("{problems:#?}"))?;
+    accept(&fixture, &done.plan)
+}
+
+fn accept(fixture: &Fixture, plan: &Plan) -> Result<(), Failed> {
     let options = LoadOptions {
         hold: true,
         ..LoadOptions::default()
     };
-    let loaded = load(&compiled.plan, &RealKernel::new(), &options).map_err(|e| e.to_string())?;
+    let loaded = load(plan, &RealKernel::new(), &options).map_err(|e| e.to_string())?;
 
     let alone = Object::open(&fixture.object).map_err(|errno| format!("open: errno {errno}"))?;
     alone

@@ -4,13 +4,14 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::compare::Difference;
 use crate::model::Source;
 
 /// Stable code of a kind of diagnostic, such as `BP0207`.
 ///
-/// Ranges: 00 object and ELF, 01 BTF, 02 declarations, 03 slots, 04 kernel rules, 05 plan files,
-/// 06 a failed load, 07 pins and the record of a load, 08 the target, 09 the command, 10 bindings
-/// and builds.
+/// Ranges: 00 object and ELF, 01 BTF, 02 declarations, 03 slots, 04 kernel rules, 05 plan files and
+/// overrides, 06 a failed load, 07 pins and the record of a load, 08 the target, 09 the command,
+/// 10 bindings and builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -76,6 +77,10 @@ pub struct Diagnostic {
     pub field: Option<String>,
     /// Places in the source, the primary one first; empty without DWARF.
     pub labels: Vec<Label>,
+    /// How a map that exists differs from the declared one; left out of JSON if it is not about that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub differences: Vec<Difference>,
     /// Background: why it is so, what libbpf or the kernel does.
     pub notes: Vec<String>,
     /// What to do next.
@@ -106,6 +111,7 @@ impl Diagnostic {
             map: None,
             field: None,
             labels: Vec::new(),
+            differences: Vec::new(),
             notes: Vec::new(),
             help: None,
         }

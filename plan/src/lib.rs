@@ -15,6 +15,7 @@
 pub mod btf;
 pub mod c_type;
 pub mod codes;
+pub mod compare;
 pub mod contents;
 pub mod diagnostic;
 pub mod format;

@@ -3,23 +3,35 @@
 use bpfplan_plan::overrides::{Override, Overrides};
 use clap::Args;
 
+const SET_HELP: &str = "\
+Set a field of a map or a variable of global data; may be repeated.
+
+TARGET is one of
+  MAP.FIELD: max_entries, map_flags, numa_node, pinning
+  MAP.value_size, of a map of global data
+  MAP.inner.FIELD: max_entries, map_flags, numa_node
+  SECTION.VARIABLE: .rodata.port, .rodata.ports[1], .data.a.b
+
+The longest name of a map wins. SECTION:VARIABLE is always a variable, MAP/FIELD a field.
+
+VALUE is, as the target wants it,
+  a number: 4096, 0x1000, -5, 64Ki, 10M, 'x', 0.75
+  a name: true, false, an enumerator, none, by_name
+  flags: BPF_F_NO_PREALLOC|BPF_F_NUMA_NODE
+  a list: [1, 2, 3]; elements that are left out are 0
+  text for an array of char: eth0, or \"eth 0\" with C's escapes
+
+Nothing may be set twice. What a declaration may not say is refused here as well.";
+
 /// What is set or left out between compiling and loading.
 #[derive(Debug, Args)]
 pub(crate) struct OverrideArgs {
     /// Set a field of a map or a variable of global data; may be repeated.
-    ///
-    /// TARGET is MAP.max_entries, .map_flags, .numa_node, .pinning or, for global data,
-    /// .value_size; MAP.inner.max_entries, .map_flags or .numa_node of the inner template; or
-    /// SECTION.VARIABLE, such as .rodata.port, which [INDEX] and .MEMBER may follow. The longest
-    /// name of a map wins; SECTION:VARIABLE is always a variable, MAP/FIELD always a field.
-    ///
-    /// VALUE is a number (4096, 0x1000, -5, 64Ki, 10M), 'x', true or false, the name of an
-    /// enumerator, flags such as BPF_F_NO_PREALLOC|BPF_F_NUMA_NODE, none or by_name, a list
-    /// [1, 2, 3] whose missing elements are 0, or "text" for an array of char, which needs no
-    /// quotes of its own unless it begins with a quote or a bracket.
-    #[arg(long = "set", value_name = "TARGET=VALUE")]
+    #[arg(long = "set", value_name = "TARGET=VALUE", long_help = SET_HELP)]
     set: Vec<Override>,
     /// Do not create this map; may be repeated.
+    ///
+    /// A map that a slot of another one holds can only be left out together with that one.
     #[arg(long, value_name = "MAP")]
     skip: Vec<String>,
 }

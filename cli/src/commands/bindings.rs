@@ -20,13 +20,14 @@ pub(crate) fn run(args: &BindingsArgs) -> io::Result<Exit> {
         output::diagnostics(diagnostics);
         Ok(Exit::Refused)
     };
-    let input = match input::read(&args.input, true) {
+    let inputs = std::slice::from_ref(&args.input);
+    let input = match input::read(inputs, true) {
         Ok(input) => input,
         Err(diagnostics) => return refused(&diagnostics),
     };
     let bindings = match generate(&input.plan, &BindingsOptions::default()) {
         Ok(bindings) => bindings,
-        Err(diagnostics) => return refused(&input::with_name(&args.input, diagnostics)),
+        Err(diagnostics) => return refused(&input::with_name(inputs, diagnostics)),
     };
     output::diagnostics(&input.warnings);
     let source = bindings.source.as_bytes();

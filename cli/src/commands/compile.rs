@@ -24,7 +24,7 @@ pub(crate) fn run(args: &CompileArgs) -> io::Result<Exit> {
         );
         return Ok(Exit::Usage);
     }
-    let input = match input::read_object(&args.input, true) {
+    let input = match input::read_object(&args.inputs, true) {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &CompileArgs) -> io::Result<Exit> {
     let required = required
         .iter()
         .map(|required| required.diagnostic().as_warning());
-    warnings.extend(input::with_name(&args.input, required.collect()));
+    warnings.extend(input::with_name(&args.inputs, required.collect()));
     output::diagnostics(&warnings);
     let bytes = match args.format {
         CompileFormat::Binary => format::to_binary(&input.plan),

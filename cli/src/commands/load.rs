@@ -1,18 +1,20 @@
 //! `bpfplan load`.
 
+mod named_pins;
+
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
-    ErrorKind, Kernel, LoadError, LoadOptions, Loaded, Progress, RealKernel, RecordingKernel, load,
-    load_with,
+    ErrorKind, Kernel, LoadError, LoadOptions, Loaded, PIN_ROOT, Progress, RealKernel,
+    RecordingKernel, SlotPolicy, load, load_with,
 };
 use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Plan, Step};
 use serde::Serialize;
 
-use crate::args::{LoadArgs, LoadFormat};
+use crate::args::{LoadArgs, LoadFormat, Slots};
 use crate::documents::{DryRunDocument, LoadDocument, LoadedMap};
 use crate::exit::Exit;
 use crate::input::{self, Input};
@@ -26,8 +28,8 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let input = input::read(&args.input, false)
-        .and_then(|input| input.overridden(&args.input, &args.overrides));
+    let input = input::read(&args.inputs, false)
+        .and_then(|input| input.overridden(&args.inputs, &args.overrides));
     let input = match input {
         Ok(input) => input,
         Err(diagnostics) => {
@@ -48,6 +50,8 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
     let mut caught = None;
     let options = LoadOptions {
         pin_maps: args.pin_maps.clone(),
+        pin_root: args.pin_root.clone(),
+        slots: args.slots.map(policy),
         hold: args.hold,
         raise_nofile: true,
     };
@@ -74,7 +78,7 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         }
     };
     let mut warnings = input.warnings;
-    warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+    warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
     let printed = if json {
         document(&loaded, warnings).and_then(|text| output::result(&text))
     } else {
@@ -102,7 +106,8 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
     };
     let mut kernel = RecordingKernel::new(target);
     let pin_maps = args.pin_maps.as_deref().map(resolved);
-    if let Some(directory) = &pin_maps {
+    let pin_root = resolved(args.pin_root.as_deref().unwrap_or(Path::new(PIN_ROOT)));
+    for directory in pin_maps.iter().chain([&pin_root]) {
         // A directory that is there is used, and any other is made: whether that works, only
         // the load itself can tell.
         let present = match directory.parent() {
@@ -113,6 +118,8 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
     }
     let options = LoadOptions {
         pin_maps,
+        pin_root: Some(pin_root.clone()),
+        slots: args.slots.map(policy),
         hold: true,
         raise_nofile: false,
     };
@@ -120,7 +127,12 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         Ok(loaded) => {
             let calls: Vec<String> = kernel.calls().iter().map(ToString::to_string).collect();
             let mut warnings = input.warnings;
-            warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+            warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
+            let not_used = named_pins::not_used(&input.plan, &pin_root);
+            warnings.extend(input::with_name(
+                &args.inputs,
+                not_used.into_iter().collect(),
+            ));
             if json {
                 output::result(&to_json(&DryRunDocument { calls, warnings })?)?;
             } else {
@@ -161,7 +173,7 @@ fn failed(
     } else {
         Exit::Refused
     };
-    let mut diagnostics = input::with_name(&args.input, error.into());
+    let mut diagnostics = input::with_name(&args.inputs, error.into());
     diagnostics.extend(warnings);
     output::failure(&diagnostics, json)?;
     Ok(exit)
@@ -175,7 +187,7 @@ fn document<K: Kernel>(loaded: &Loaded<K>, warnings: Vec<Diagnostic>) -> io::Res
             .pinned
             .as_ref()
             .map(|path| path.to_string_lossy().into_owned()),
-        reused: false,
+        reused: map.reused,
         filled: map.filled,
         max_entries: map.max_entries,
     });
@@ -191,6 +203,14 @@ fn to_json(document: &impl Serialize) -> io::Result<String> {
     Ok(text)
 }
 
+fn policy(slots: Slots) -> SlotPolicy {
+    match slots {
+        Slots::Keep => SlotPolicy::Keep,
+        Slots::FillEmpty => SlotPolicy::FillEmpty,
+        Slots::Overwrite => SlotPolicy::Overwrite,
+    }
+}
+
 /// One line for each map, and one that sums up.
 fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) -> String {
     let rows: Vec<[String; 4]> = plan
@@ -198,10 +218,13 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
         .iter()
         .zip(&loaded.maps)
         .map(|(map, made)| {
-            let slots = match made.filled {
+            let mut slots = match made.filled {
                 0 => String::new(),
                 filled => format!("  {} filled", count(filled, "slot")),
             };
+            if made.reused {
+                slots.push_str("  reused");
+            }
             let pin = made
                 .pinned
                 .as_ref()
@@ -240,7 +263,12 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
         .iter()
         .map(|map| u64::from(map.filled))
         .sum::<u64>();
-    text.push_str(&format!("{} created", count(rows.len(), "map")));
+    let reused = loaded.maps.iter().filter(|map| map.reused).count();
+    let created = count(rows.len().saturating_sub(reused), "map");
+    text.push_str(&format!("{created} created"));
+    if reused > 0 {
+        text.push_str(&format!(", {reused} reused"));
+    }
     if filled > 0 {
         text.push_str(&format!(", {} filled", count(filled, "slot")));
     }
@@ -251,6 +279,7 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
             plain(&directory)
         ));
     }
+    text.push_str(&named_pins::staying(plan, loaded));
     text.push_str(".\n");
     text
 }
@@ -282,6 +311,8 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
             format!("fill {} of {}", count(slots, "slot"), name(map))
         }
         Progress::Step(Step::Pin { map }) => format!("pin {}", name(map)),
+        Progress::Reuse { map, path } => format!("reuse {} from {}", name(map), path.display()),
+        Progress::Again => "begin again: somebody else has changed the pins".to_owned(),
         Progress::Fill(way) => format!("fill slots {way}"),
         Progress::Filling => "go on filling slots".to_owned(),
         Progress::MakeDirectory(path) => format!("make {}", path.display()),

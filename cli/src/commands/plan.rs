@@ -17,8 +17,8 @@ use crate::render::{dot, mermaid, text};
 pub(crate) fn run(args: &PlanArgs) -> io::Result<Exit> {
     let json = args.format == PlanFormat::Json;
     // Only a written plan has the object's hash.
-    let input = input::read(&args.input, json)
-        .and_then(|input| input.overridden(&args.input, &args.overrides));
+    let input = input::read(&args.inputs, json)
+        .and_then(|input| input.overridden(&args.inputs, &args.overrides));
     let input = match input {
         Ok(input) => input,
         Err(diagnostics) => {
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &PlanArgs) -> io::Result<Exit> {
         .filter(|found| !said.contains(&essence(found)))
         .collect();
     warnings.extend(new.into_iter().map(Diagnostic::as_warning));
-    output::diagnostics(&input::with_name(&args.input, warnings));
+    output::diagnostics(&input::with_name(&args.inputs, warnings));
     let text = match args.format {
         PlanFormat::Text => text::render(&input.plan, output::colour(&io::stdout())),
         PlanFormat::Json => format::to_json(&input.plan).map_err(io::Error::other)?,

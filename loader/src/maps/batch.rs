@@ -172,3 +172,6 @@ impl RawMap {
         failed.with_done(error.done.unwrap_or(0))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,11 +19,17 @@ pub struct PerCpuEntries<'a, K, V> {
     chunks: Typed<'a, K, Vec<V>>,
 }
 
+/// Makes key and value of their bytes; `None` if these are not as many as they should be.
+type Read<K, V> = fn(&[u8], &[u8]) -> Option<(K, V)>;
+
+/// The bytes of a key and of its value.
+type Element<'a> = (&'a [u8], &'a [u8]);
+
 struct Typed<'a, K, V> {
     map: &'a RawMap,
     /// `None` after the end.
     chunks: Option<Chunks<'a>>,
-    read: fn(&[u8], &[u8]) -> Option<(K, V)>,
+    read: Read<K, V>,
 }
 
 impl<'a, K: MapData, V: MapData> Entries<'a, K, V> {
@@ -35,11 +41,7 @@ impl<'a, K: MapData, V: MapData> Entries<'a, K, V> {
 }
 
 impl<'a, K, V> Entries<'a, K, V> {
-    pub(super) fn reading(
-        map: &'a RawMap,
-        take: Take,
-        read: fn(&[u8], &[u8]) -> Option<(K, V)>,
-    ) -> Self {
+    pub(super) fn reading(map: &'a RawMap, take: Take, read: Read<K, V>) -> Self {
         Self {
             chunks: Typed {
                 map,
@@ -174,7 +176,7 @@ impl<'a> Chunks<'a> {
     }
 
     /// The next key and value.
-    pub(super) fn next(&mut self) -> Result<Option<(&[u8], &[u8])>, Stop> {
+    pub(super) fn next(&mut self) -> Result<Option<Element<'_>>, Stop> {
         while self.at >= self.filled {
             if self.end {
                 return Ok(None);
@@ -304,3 +306,6 @@ fn element(buffer: &[u8], at: usize, size: usize) -> Option<&[u8]> {
     let start = at.checked_mul(size)?;
     buffer.get(start..start.checked_add(size)?)
 }
+
+#[cfg(test)]
+mod tests;

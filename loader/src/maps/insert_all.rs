@@ -149,3 +149,6 @@ impl Filling for Inserts<'_> {
         self.calls.sleeps()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,7 +87,13 @@ impl MapHandle for RawMap {
             let errno = Errno(errno.raw_os_error());
             not_opened(&format!("map '{}'", map.name.escape_debug()), errno)
         })?;
-        Self::from_fd(fd).map(|this| this.of(map))
+        let mut this = Self::from_fd(fd)?;
+        this.name.clone_from(&map.name);
+        this.pin.clone_from(&map.pinned);
+        if let Some(template) = &map.template {
+            this.template = template.clone().into();
+        }
+        Ok(this)
     }
 }
 
@@ -116,27 +122,26 @@ fn not_opened(what: &str, errno: Errno) -> MapError {
         codes::MAP_NOT_OPENED,
         format!("{what} cannot be opened: {errno}"),
     );
-    if errno == Errno::EPERM {
-        diagnostic = diagnostic.help("opening maps by id needs CAP_SYS_ADMIN, pins need CAP_BPF");
+    diagnostic.help = match errno.0 {
+        libc::EPERM => Some("maps are opened by id with CAP_SYS_ADMIN, pins with CAP_BPF"),
+        libc::EACCES => Some("the file's mode must allow it, as it must for other files"),
+        libc::ENOENT => Some("`bpftool map` shows the maps that there are, and their pins"),
+        _ => None,
     }
+    .map(str::to_owned);
     MapError::new(diagnostic).with_errno(errno)
 }
 
 impl RawMap {
     /// A handle that takes over the descriptor of a map that was loaded.
     pub(crate) fn from_loaded_map(map: LoadedMap<Descriptor>) -> Result<Self, MapError> {
-        let (fd, map) = map.into_parts();
-        Self::from_fd(fd.into()).map(|this| this.of(&map))
-    }
-
-    /// With what a load knows of the map.
-    fn of<F>(mut self, map: &LoadedMap<F>) -> Self {
-        self.name.clone_from(&map.name);
-        self.pin.clone_from(&map.pinned);
-        if let Some(template) = &map.template {
-            self.template = template.clone().into();
+        let mut this = Self::from_fd(map.fd.into())?;
+        this.name = map.name;
+        this.pin = map.pinned;
+        if let Some(template) = map.template {
+            this.template = template.into();
         }
-        self
+        Ok(this)
     }
 
     fn new(elements: RealElements) -> Self {
@@ -167,7 +172,8 @@ impl RawMap {
             let diagnostic = Diagnostic::error(
                 codes::MAP_NOT_OPENED,
                 format!("{shown} is not the pin of a map"),
-            );
+            )
+            .help("`bpftool map` shows the pins of maps");
             MapError::new(diagnostic).with_errno(errno)
         })?;
         let mut this = Self::new(elements);

@@ -55,3 +55,6 @@ fn stride(size: usize) -> Option<usize> {
     size.checked_next_multiple_of(8)
         .filter(|stride| *stride > 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ const CREATE_SIZE: usize = offset_of!(CreateAttr, excl_prog_hash_size) + size_of
 /// Through `btf_token_fd`, 40.
 const BTF_SIZE: usize = offset_of!(BtfAttr, btf_token_fd) + size_of::<i32>();
 
-fn last_errno() -> Errno {
+pub(super) fn last_errno() -> Errno {
     Errno(
         std::io::Error::last_os_error()
             .raw_os_error()
@@ -221,6 +221,15 @@ pub(super) fn lookup_elem(map: BorrowedFd<'_>, key: u32, size: usize) -> Result<
     Ok(value)
 }
 
+/// The map must have keys of 4 bytes.
+pub(super) fn delete_elem(map: BorrowedFd<'_>, key: u32) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one key, whose size is the map's (the caller made sure of it).
+    let result = unsafe {
+        libbpf_sys::bpf_map_delete_elem(map.as_raw_fd(), (&raw const key).cast::<c_void>())
+    };
+    check(result).map(drop)
+}
+
 pub(super) fn freeze(map: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: the call takes nothing but a descriptor, which is open.
     check(unsafe { libbpf_sys::bpf_map_freeze(map.as_raw_fd()) }).map(drop)
@@ -245,6 +254,11 @@ pub(super) fn map_info(map: BorrowedFd<'_>) -> Result<MapInfo, Errno> {
         key_size: info.key_size,
         value_size: info.value_size,
         max_entries: info.max_entries,
+        map_flags: info.map_flags,
+        map_extra: info.map_extra,
+        btf_id: info.btf_id,
+        btf_key_type_id: info.btf_key_type_id,
+        btf_value_type_id: info.btf_value_type_id,
     })
 }
 
@@ -258,12 +272,13 @@ pub(super) fn pin(map: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     check(unsafe { libbpf_sys::bpf_obj_pin(map.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// Opens a pin for reading only. Links answer `EINVAL`; programs are opened all the same, so the
-/// caller has to look what it got: their ids are numbers of their own.
-pub(super) fn open_pin(path: &CStr) -> Result<OwnedFd, Errno> {
+/// Opens a pin; `flags` are 0, `BPF_F_RDONLY` or `BPF_F_WRONLY`. Links answer `EINVAL` to all but
+/// 0; programs are opened all the same, so the caller has to look what it got: their ids are
+/// numbers of their own.
+pub(super) fn open_pin(path: &CStr, flags: u32) -> Result<OwnedFd, Errno> {
     let options = bpf_obj_get_opts {
         sz: size_of::<bpf_obj_get_opts>() as u64,
-        file_flags: uapi::BPF_F_RDONLY,
+        file_flags: flags,
         path_fd: 0,
     };
     // SAFETY: `path` is a NUL-terminated string and `options` a whole structure that says its

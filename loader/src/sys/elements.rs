@@ -13,7 +13,7 @@ use bpfplan_plan::{MapType, uapi};
 use libbpf_sys::{bpf_map_batch_opts, bpf_map_info};
 
 use super::{RealKernel, bpf, c_path, system};
-use crate::kernel::{BatchError, Errno, Kernel as _};
+use crate::kernel::{BatchError, Errno, Kernel as _, Pinned};
 use crate::maps::elements::{Batch, Cursor, Elements, Take};
 use crate::maps::info::Info;
 
@@ -34,7 +34,7 @@ impl RealElements {
     /// # Errors
     /// `EINVAL` if it is not that of a map; the kernel's.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, Errno> {
-        if !system::is_map(fd.as_fd())? {
+        if system::kind(fd.as_fd())? != Pinned::Map(()) {
             return Err(Errno::EINVAL);
         }
         let info = describe(fd.as_fd())?;

@@ -219,6 +219,34 @@ impl Map<'_> {
         }
     }
 
+    /// Pins by name somewhere else.
+    pub fn set_pin_path(&self, path: &Path) {
+        let path = CString::new(path.to_str().expect("UTF-8 path")).expect("no NUL");
+        // SAFETY: the path is NUL-terminated, libbpf copies it.
+        let result = unsafe { sys::bpf_map__set_pin_path(self.map, path.as_ptr()) };
+        assert_eq!(0, result);
+    }
+
+    /// Declares other numbers: type, sizes, `max_entries`, flags, `map_extra`. Those of the
+    /// types of key and value stay.
+    pub fn declare(&self, numbers: &PlannedMap) {
+        let MaxEntries::Count(max_entries) = numbers.max_entries else {
+            panic!("a number")
+        };
+        // SAFETY: the map belongs to an open object that is not loaded yet.
+        let results = unsafe {
+            [
+                sys::bpf_map__set_type(self.map, numbers.map_type.0),
+                sys::bpf_map__set_key_size(self.map, numbers.key_size),
+                sys::bpf_map__set_value_size(self.map, numbers.value_size),
+                sys::bpf_map__set_max_entries(self.map, max_entries),
+                sys::bpf_map__set_map_flags(self.map, numbers.map_flags),
+                sys::bpf_map__set_map_extra(self.map, numbers.map_extra),
+            ]
+        };
+        assert_eq!(results, [0; 6]);
+    }
+
     /// Uses a map that exists already.
     pub fn reuse(&self, fd: i32) {
         // SAFETY: the descriptor is duplicated by libbpf.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Override;
 use super::change::Set;
-use super::problem::named;
+use super::problem::{List, named};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Plan, SlotTarget};
 use crate::rules;
@@ -25,34 +25,37 @@ pub(super) fn check(
     let blame = Blame::new(set);
     let known = rules::lint(before, &[]);
     let known: HashSet<_> = known.iter().map(key).collect();
-    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let (mut errors, mut warnings) = (List::default(), List::default());
     for found in rules::lint(after, &[]) {
         let (_, map, field, _) = key(&found);
-        let causes = blame.field(map, field);
-        if causes.is_empty() && known.contains(&key(&found)) {
-            continue;
+        let mut causes = blame.field(map, field);
+        if causes.is_empty() {
+            if known.contains(&key(&found)) {
+                continue;
+            }
+            causes = blame.maps(&[map]);
         }
-        let causes = if causes.is_empty() {
-            blame.maps(&[map])
-        } else {
-            causes
-        };
         let list = if found.is_error() {
             &mut errors
         } else {
             &mut warnings
         };
-        list.push(with(found, &causes));
+        if !list.is_full() {
+            list.add(with(found, &causes));
+        }
     }
+    errors.finish()?;
+    // What the kernel would say to the slots makes sense only for maps that it creates.
+    let mut errors = List::default();
     for found in rules::slot_errors(after) {
+        if errors.is_full() {
+            break;
+        }
         let causes = blame.maps(&involved(after, &found));
-        errors.push(with(found, &causes));
+        errors.add(with(found, &causes));
     }
-    if errors.is_empty() {
-        Ok(warnings)
-    } else {
-        Err(errors)
-    }
+    errors.finish()?;
+    Ok(warnings.into_inner())
 }
 
 type Key<'a> = (Code, &'a str, &'a str, &'a str);
@@ -102,16 +105,17 @@ impl<'a> Blame<'a> {
     }
 
     fn field(&self, map: &str, field: &str) -> Vec<&'a Override> {
-        self.fields.get(&(map, field)).cloned().unwrap_or_default()
+        let causes = self.fields.get(&(map, field)).into_iter().flatten();
+        causes.take(NAMED).copied().collect()
     }
 
     fn maps(&self, maps: &[&str]) -> Vec<&'a Override> {
         let causes = maps.iter().filter_map(|map| self.maps.get(map)).flatten();
-        causes.copied().collect()
+        causes.take(NAMED).copied().collect()
     }
 }
 
 fn with(found: Diagnostic, causes: &[&Override]) -> Diagnostic {
-    let notes = causes.iter().take(NAMED).map(|set| named(set));
+    let notes = causes.iter().map(|set| named(set));
     notes.fold(found, Diagnostic::note)
 }

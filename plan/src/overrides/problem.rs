@@ -25,6 +25,11 @@ impl List {
         self.0.len() >= SHOWN
     }
 
+    /// The problems, where they are no reason to stop.
+    pub(super) fn into_inner(self) -> Vec<Diagnostic> {
+        self.0
+    }
+
     /// # Errors
     /// The problems, if there are any.
     pub(super) fn finish(mut self) -> Result<(), Vec<Diagnostic>> {

@@ -6,6 +6,7 @@ use super::errno_name;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Map, MaxEntries, Plan};
+use crate::uapi;
 
 /// A field that has to be overridden before the plan can be loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +56,16 @@ pub(super) fn is_required<I>(map: &Map<I>, refusal: &Refusal) -> bool {
 }
 
 /// What to do; `target` as in [`Required::target`].
-pub(super) fn help(target: &str) -> String {
-    format!("declare max_entries, or set it when loading: --set {target}=N")
+pub(super) fn help<I>(map: &Map<I>, target: &str) -> String {
+    let slots = match map.map_type.0 {
+        uapi::BPF_MAP_TYPE_HASH_OF_MAPS => u64::try_from(map.slots.len()).unwrap_or(u64::MAX),
+        _ => map.slots.last().map_or(0, |slot| u64::from(slot.index) + 1),
+    };
+    let least = match slots {
+        0 => String::new(),
+        slots => format!(", at least {slots} for its slots"),
+    };
+    format!("declare max_entries, or set it when loading: --set {target}=N{least}")
 }
 
 impl Required<'_> {
@@ -80,6 +89,9 @@ impl Required<'_> {
             .field(field)
             .at(self.map.source.as_ref(), "declared here")
             .note(format!("the kernel answers {}", errno_name(self.errno)))
-            .help(help(&self.target()))
+            .help(match &self.map.inner {
+                Some(template) if self.inner => help(template, &self.target()),
+                _ => help(self.map, &self.target()),
+            })
     }
 }

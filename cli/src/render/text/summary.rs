@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bpfplan_plan::rules::{self, KernelVersion, Target};
-use bpfplan_plan::{Map, Pinning, Plan, SlotTarget, Step};
+use bpfplan_plan::{Map, Plan, SlotTarget, Step};
 
 use super::rows::count;
 use crate::render::escape::plain;
@@ -90,13 +90,8 @@ fn missing(plan: &Plan) -> Vec<String> {
         slots.any(|slot| matches!(slot.target, SlotTarget::Program(_)))
     };
     let slots = plan.maps.iter().filter(programs);
-    let pins = plan
-        .maps
-        .iter()
-        .filter(|map| map.pinning == Pinning::ByName);
     sections
         .chain(slots.map(|map| format!("{} (slots that hold programs)", plain(&map.name))))
-        .chain(pins.map(|map| format!("{} (pinning by name)", plain(&map.name))))
         .collect()
 }
 
