@@ -62,7 +62,8 @@ fn it_runs() {
     let output = project.cargo("run");
     let (stdout, stderr) = text(&output);
     assert!(output.status.success(), "{stderr}");
-    let expected = "Some(counters { packets: 1, bytes: 100 }) of 4096\none packet in 10\n";
+    let expected =
+        "Some(counters { packets: 1, bytes: 100 }) of 4096\none packet in 10\n2 tenants\n";
     assert_eq!(stdout, expected);
     // Nothing has changed, so nothing is built again; then a header does.
     assert!(

@@ -69,7 +69,7 @@ impl<'p> Items<'p> {
 
     /// The struct of a section of `size` bytes, and of bytes up to its alignment behind them, so
     /// that its variables can be referred to.
-    pub(super) fn section(&mut self, name: &str, doc: String, vars: &[SecVar], size: u32) -> Shape {
+    pub(super) fn section(&mut self, name: &str, doc: &str, vars: &[SecVar], size: u32) -> Shape {
         let mut members = Vec::new();
         for place in vars {
             let Some(Type::Var { name, to, .. }) = self.plan.type_by_id(place.var) else {
@@ -89,7 +89,7 @@ impl<'p> Items<'p> {
         let align = members.iter().map(|member| member.shape.align).max();
         let padded = size.checked_next_multiple_of(align.unwrap_or(1));
         let padded = padded.unwrap_or(size);
-        let mut doc = sized(&doc, size);
+        let mut doc = sized(doc, size);
         if padded > size {
             doc = format!("{doc} Bytes behind it align it.");
         }

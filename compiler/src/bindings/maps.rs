@@ -58,7 +58,7 @@ pub(super) fn fields(plan: &Plan, items: &mut Items<'_>) -> Result<Vec<MapField>
         let (handle, contents) = match section(plan, map) {
             Some((datasec, vars)) => {
                 let doc = format!("section {}", plain(datasec).replace('`', "'"));
-                let value = items.section(&names::camel(datasec), doc, vars, map.value_size);
+                let value = items.section(&names::camel(datasec), &doc, vars, map.value_size);
                 let settable = map.externs.is_empty() && map.data.is_some();
                 let handle = handle(items, map, &name, Some(&value));
                 (handle, settable.then_some(value))

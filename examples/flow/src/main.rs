@@ -10,21 +10,15 @@ use bpfplan_loader::maps::{MapHandle, Update};
 mod flow {
     include!(concat!(env!("OUT_DIR"), "/flow.rs"));
 }
-use flow::Flow;
-use flow::types::{counters, flow as Key};
+use flow::types::{counters, flow_key};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let mut open = Flow::open()?;
-    open.maps.flows.set_max_entries(4096);
-    open.rodata.sample_rate = 10;
-    open.rodata.device[..4].copy_from_slice(b"eth0");
-    let flow = open.load(&LoadOptions::default())?;
-
-    let key = Key {
+    let flow = load()?;
+    let key = flow_key {
         source: 1,
         port: 53,
         protocol: 17,
-        ..Key::default()
+        ..flow_key::default()
     };
     let value = counters {
         packets: 1,
@@ -33,7 +27,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     flow.maps.flows.update(&key, &value, Update::NoExist)?;
     let found = flow.maps.flows.lookup(&key)?;
     println!("{found:?} of {}", flow.maps.flows.info().max_entries);
-
     println!("one packet in {}", flow.maps.rodata.get()?.sample_rate);
+
+    add_tenant(&flow, 3, counters::default())?;
+    println!("{} tenants", flow.maps.tenants.ids().count());
     Ok(())
+}
+
+/// Creates the maps, with other values than the source has.
+fn load() -> Result<flow::Flow, Box<dyn Error>> {
+    let mut open = flow::Flow::open()?;
+    open.maps.flows.set_max_entries(4096);
+    open.rodata.sample_rate = 10;
+    open.rodata.device[..4].copy_from_slice(b"eth0");
+    Ok(open.load(&LoadOptions::default())?)
+}
+
+/// Makes a table like those in the source, and puts it into a slot.
+fn add_tenant(flow: &flow::Flow, tenant: u32, first: counters) -> Result<(), Box<dyn Error>> {
+    let table = flow.maps.tenants.template()?.create()?;
+    table.set(0, &first)?;
+    Ok(flow.maps.tenants.insert(&tenant, &table)?)
 }

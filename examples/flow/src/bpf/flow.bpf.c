@@ -11,7 +11,7 @@ const volatile char device[16] = "lo";
 struct {
     __uint(type, BPF_MAP_TYPE_HASH);
     __uint(max_entries, 1024);
-    __type(key, struct flow);
+    __type(key, struct flow_key);
     __type(value, struct counters);
 } flows SEC(".maps");
 
@@ -34,8 +34,8 @@ struct {
 SEC("xdp")
 int count(struct xdp_md *context)
 {
-    struct flow flow = {.protocol = 6};
-    struct counters *counters = bpf_map_lookup_elem(&flows, &flow);
+    struct flow_key key = {.protocol = 6};
+    struct counters *counters = bpf_map_lookup_elem(&flows, &key);
 
     if (counters && bpf_get_prandom_u32() % (sample_rate ?: 1) == 0) {
         __sync_fetch_and_add(&counters->packets, 1);

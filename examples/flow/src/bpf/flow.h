@@ -1,4 +1,4 @@
-struct flow {
+struct flow_key {
     __u32 source;
     __u32 destination;
     __u16 port;
