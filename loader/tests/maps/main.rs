@@ -11,6 +11,9 @@
     clippy::unwrap_used
 )]
 
+#[path = "../../examples/with_inner_maps.rs"]
+#[allow(dead_code, reason = "its main function reads arguments")]
+mod example;
 mod hostile;
 mod inner;
 #[path = "../support/privilege.rs"]
@@ -74,6 +77,8 @@ fn main() {
         inner::special_fields_are_kept,
         inner::graph_roots_take_the_btf_of_others,
         inner::a_hash_of_maps_has_keys_of_any_size,
+        inner::readers_always_find_a_whole_table,
+        inner::the_example_of_the_readme_works,
         hostile::handles_are_compared_with_maps,
         hostile::other_things_are_no_maps,
         hostile::buffers_of_other_sizes_are_refused,
