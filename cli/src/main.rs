@@ -9,6 +9,7 @@ mod documents;
 mod exit;
 mod input;
 mod output;
+mod programs;
 mod render;
 mod signals;
 mod size;
