@@ -9,7 +9,7 @@ use crate::codes;
 use crate::create::Created;
 use crate::execute::{Load, Progress};
 use crate::journal::Pinned;
-use crate::kernel::{Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
+use crate::kernel::{Errno, Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
 use crate::object_copy::without_slots;
 use crate::pins::Pins;
 use crate::program_rules::{self, Origin};
@@ -147,7 +147,11 @@ impl<K: Kernel> Load<'_, K> {
                 diagnostic.notes.push(format!("the verifier: {line}"));
             }
         }
-        diagnostic.notes.extend(self.reasons(Call::ProgLoad, errno));
+        // Without a log, the verifier had no say.
+        if log.is_some() || !matches!(errno, Errno::EINVAL | Errno(libc::EACCES)) {
+            diagnostic.notes.extend(self.reasons(Call::ProgLoad, errno));
+        }
+        let messages: Vec<String> = messages.into_iter().filter(says_more).collect();
         diagnostic = with_messages(diagnostic, &messages);
         diagnostic.log = log;
         diagnostic
@@ -309,6 +313,17 @@ fn listed(names: &[String]) -> String {
         list.push_str(&format!(" and {} more", names.len() - SHOWN));
     }
     list
+}
+
+/// Whether a message of libbpf says more than that a program, or the object, was not loaded.
+fn says_more(message: &String) -> bool {
+    [
+        "': BPF program load failed: ",
+        "': failed to load: ",
+        "failed to load object '",
+    ]
+    .iter()
+    .all(|known| !message.contains(known))
 }
 
 /// The end of a log.
