@@ -60,14 +60,15 @@ Examples:
   bpfplan plan flow.bpf.o
   bpfplan plan flow.bpf.o --format json | jq '.maps[].name'
   bpfplan plan flow.bpf.o --format dot | dot -Tsvg -o flow.svg
+  bpfplan plan flow.bpf.o tables.bpf.o             objects that share maps, linked
   clang -O2 -g -target bpf -c flow.bpf.c -o - | bpfplan plan -
 
 Lines with + are the steps of a load, in order. Memory is an estimate for full maps on a
 machine with 4 KiB pages.")]
 pub(crate) struct PlanArgs {
-    /// A BPF object, a plan in either form, or - for standard input.
-    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
+    #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// How to show it.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: PlanFormat,
@@ -112,9 +113,9 @@ Examples:
 
 The file appears when it is complete, or not at all.")]
 pub(crate) struct CompileArgs {
-    /// A BPF object, or - for standard input.
-    #[arg(value_name = "OBJECT", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, or - for standard input; several are linked.
+    #[arg(required = true, value_name = "OBJECT", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// The file to write, or - for standard output.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
@@ -136,9 +137,9 @@ A map lives as long as something holds it, so a load needs --pin-maps or --hold;
 --pin-progs, programs hold the maps that they use. If any step fails, everything that this
 load made is removed again.")]
 pub(crate) struct LoadArgs {
-    /// A BPF object, a plan in either form, or - for standard input.
-    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
+    #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// Pin every map under its name in this directory of a bpffs; `.` in a name becomes `_`.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pin_maps: Option<PathBuf>,

@@ -1,12 +1,11 @@
 //! Extern symbols: what libbpf demands of them (`bpf_object__collect_externs`).
 
-use std::collections::HashMap;
-
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{
     BTF_FUNC_EXTERN, BTF_KIND_ARRAY, BTF_KIND_DATASEC, BTF_KIND_ENUM, BTF_KIND_ENUM64,
     BTF_KIND_FUNC, BTF_KIND_INT, BTF_KIND_VAR, BTF_VAR_GLOBAL_EXTERN,
 };
+use foldhash::HashMap;
 
 use crate::btf::raw::{Raw, RawType};
 use crate::bytes::text;
@@ -69,8 +68,8 @@ struct Index<'a> {
 impl<'a> Index<'a> {
     fn new(raw: &Raw<'a>) -> Self {
         let mut this = Self {
-            by_name: HashMap::new(),
-            sections: HashMap::new(),
+            by_name: HashMap::default(),
+            sections: HashMap::default(),
         };
         for (id, ty) in raw.types() {
             match ty.kind {
@@ -110,9 +109,7 @@ impl<'a> Index<'a> {
                 Err("has a type that no kernel configuration value has")
             }
             Some(section @ (KCONFIG | KSYMS)) => Ok(section),
-            Some(b".maps") => {
-                Err("is a map of another object: link the objects into one before loading")
-            }
+            Some(b".maps") => Err("is a map of another object: name both, and they are linked"),
             Some(_) => Err("is in a section that has no externs: they go to .kconfig or .ksyms"),
         }
     }
@@ -125,7 +122,7 @@ impl<'a> Index<'a> {
         externs: &[&[u8]],
         problems: &mut Problems,
     ) {
-        let symbols: std::collections::HashSet<_> = externs.iter().copied().collect();
+        let symbols: foldhash::HashSet<_> = externs.iter().copied().collect();
         let mut used: Vec<u32> = externs
             .iter()
             .filter_map(|name| self.sections.get(self.by_name.get(name)?).copied())

@@ -3,16 +3,15 @@
 //! Compilers leave sizes and offsets to the loader; libbpf takes them from sections and symbols,
 //! and fails without a word where it cannot.
 
-use std::collections::HashMap;
-
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{BTF_KIND_DATASEC, BTF_KIND_VAR, BTF_VAR_GLOBAL_EXTERN, BTF_VAR_STATIC};
+use foldhash::{HashMap, HashMapExt as _};
 use object::elf;
 
 use crate::btf::raw::{Raw, RawType};
 use crate::bytes::text;
 use crate::codes;
-use crate::elf::{Elf, Symbol};
+use crate::elf::{Elf, Stage, Symbol};
 use crate::externs::{KCONFIG, KSYMS};
 use crate::problems::Problems;
 
@@ -89,13 +88,16 @@ struct Names<'e, 'a> {
     sections: HashMap<&'a [u8], u64>,
     /// The first global variable of every name (`find_elf_var_sym`).
     variables: HashMap<&'a [u8], &'e Symbol<'a>>,
+    /// Whether the object is one of several that will be linked.
+    part: bool,
 }
 
 impl<'e, 'a> Names<'e, 'a> {
     fn new(elf: &'e Elf<'a>) -> Self {
         let mut this = Self {
-            sections: HashMap::new(),
-            variables: HashMap::new(),
+            sections: HashMap::default(),
+            variables: HashMap::with_capacity(elf.symbols.len()),
+            part: matches!(elf.stage, Stage::Part),
         };
         for section in elf.sections.iter().skip(1) {
             this.sections.entry(section.name).or_insert(section.size);
@@ -120,8 +122,10 @@ fn fix(
     problems: &mut Problems,
 ) -> Vec<Variable> {
     let place = text(raw.name(section.name));
-    let from_symbols = section.last == 0;
-    if from_symbols {
+    // Linkers set size and offsets, and take the latter from the symbols when they link again.
+    let from_symbols = section.last == 0 || names.part;
+    let only_declares = || section.parts().all(|[id, _, _]| is_extern(raw, id));
+    if from_symbols && !(names.part && only_declares()) {
         let size = names
             .sections
             .get(raw.name(section.name))
@@ -132,7 +136,7 @@ fn fix(
             Some(_) => "",
         };
         if !what.is_empty() {
-            if problems.failed() && section.parts().all(|[id, _, _]| is_extern(raw, id)) {
+            if problems.failed() && only_declares() {
                 return Vec::new(); // Extern maps were refused one by one.
             }
             let message = format!("BTF describes variables in section {place}, but {what}");
@@ -173,6 +177,9 @@ fn fix(
             if from_symbols {
                 // An offset beyond 4 GiB lies in no section and is refused as such.
                 variable.offset = u32::try_from(symbol.value).unwrap_or(u32::MAX);
+            }
+            if names.part && symbol.size != 0 {
+                variable.size = u32::try_from(symbol.size).unwrap_or(u32::MAX);
             }
             if symbol.is_hidden() {
                 variable.linkage = Linkage::Hidden;

@@ -34,6 +34,9 @@ bpfplan_plan::codes! {
     /// libbpf had something to say about programs that it loaded.
     pub LIBBPF_WARNS = "BP0616", "libbpf warns about programs";
 
+    /// libbpf's linker refuses the objects.
+    pub LINK_REFUSED = "BP0690", "libbpf's linker refuses the objects";
+
     /// The name of a map or a program cannot be the name of a pin.
     pub PIN_NAME = "BP0701", "a name cannot be a pin's name";
     /// Several maps or programs would be pinned under one name.

@@ -32,6 +32,8 @@ mod execute;
 mod failing;
 mod journal;
 pub mod kernel;
+#[cfg(feature = "link")]
+pub mod link;
 mod loaded;
 mod object_copy;
 mod options;

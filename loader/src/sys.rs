@@ -1,10 +1,12 @@
-//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`], `programs` and
-//! `messages`.
+//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], `linker`,
+//! `programs` and `messages`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
-#[cfg(feature = "programs")]
+#[cfg(feature = "link")]
+pub(crate) mod linker;
+#[cfg(any(feature = "link", feature = "programs"))]
 mod messages;
 #[cfg(feature = "programs")]
 mod programs;

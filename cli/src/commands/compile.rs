@@ -25,7 +25,7 @@ pub(crate) fn run(args: &CompileArgs) -> io::Result<Exit> {
         );
         return Ok(Exit::Usage);
     }
-    let input = match input::read_object(&args.input, true) {
+    let input = match input::read_object(&args.inputs, true) {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;

@@ -27,7 +27,7 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let mut input = match input::read(&args.input, false) {
+    let mut input = match input::read(&args.inputs, false) {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
@@ -81,7 +81,7 @@ fn load_maps(args: &LoadArgs, input: Input, programs: Programs, json: bool) -> i
         }
     };
     let mut warnings = input.warnings;
-    warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+    warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
     let printed = if json {
         document(&loaded, warnings).and_then(|text| output::result(&text))
     } else {
@@ -137,7 +137,7 @@ fn dry_run(args: &LoadArgs, input: Input, mut programs: Programs, json: bool) ->
         Ok(loaded) => {
             let calls: Vec<String> = kernel.calls().iter().map(ToString::to_string).collect();
             let mut warnings = input.warnings;
-            warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+            warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
             if json {
                 output::result(&to_json(&DryRunDocument { calls, warnings })?)?;
             } else {
@@ -178,7 +178,7 @@ fn failed(
     } else {
         Exit::Refused
     };
-    let mut diagnostics = input::with_name(&args.input, error.into());
+    let mut diagnostics = input::with_name(&args.inputs, error.into());
     diagnostics.extend(warnings);
     output::failure(&diagnostics, json)?;
     Ok(exit)

@@ -17,7 +17,7 @@ use crate::render::{dot, mermaid, text};
 pub(crate) fn run(args: &PlanArgs) -> io::Result<Exit> {
     let json = args.format == PlanFormat::Json;
     // Only a written plan has the object's hash.
-    let input = match input::read(&args.input, json) {
+    let input = match input::read(&args.inputs, json) {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &PlanArgs) -> io::Result<Exit> {
             .into_iter()
             .map(as_warning),
     );
-    output::diagnostics(&input::with_name(&args.input, warnings));
+    output::diagnostics(&input::with_name(&args.inputs, warnings));
     let text = match args.format {
         PlanFormat::Text => text::render(&input.plan, output::colour(&io::stdout())),
         PlanFormat::Json => format::to_json(&input.plan).map_err(io::Error::other)?,
