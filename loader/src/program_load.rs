@@ -163,6 +163,10 @@ impl<K: Kernel> Load<'_, K> {
             return Ok(());
         }
         let plan = self.plan;
+        let programs = self.programs.iter().enumerate();
+        let places: HashMap<String, usize> = programs
+            .map(|(place, program)| (program.name.clone(), place))
+            .collect();
         for (index, map) in plan.maps.iter().enumerate() {
             let wanted = map.slots.iter().filter_map(|slot| match &slot.target {
                 SlotTarget::Program(name) => Some((slot.index, name.as_str())),
@@ -173,22 +177,19 @@ impl<K: Kernel> Load<'_, K> {
                 continue;
             }
             self.tell(Progress::FillPrograms { map: index })?;
-            let programs: HashMap<&str, &K::Fd> = self
-                .programs
-                .iter()
-                .map(|program| (program.name.as_str(), &program.fd))
-                .collect();
             let mut filled = 0_u32;
             for (slot, name) in wanted {
                 let shown = name.escape_debug();
-                let (Some(array), Some(program)) = (self.made(index), programs.get(name)) else {
+                let place = places.get(name);
+                let program = place.and_then(|place| self.programs.get(*place));
+                let (Some(array), Some(program)) = (self.made(index), program) else {
                     let message = format!("program '{shown}' for slot {slot} is not loaded");
                     return Err(Diagnostic::error(codes::PROGRAM_NOT_LOADED, message)
                         .map(&map.name)
                         .field(format!("values[{slot}]"))
                         .at(map.source.as_ref(), "declared here"));
                 };
-                let result = self.kernel.update_slot(&array.fd, slot, program);
+                let result = self.kernel.update_slot(&array.fd, slot, &program.fd);
                 result.map_err(|errno| {
                     let refusal = Refusal {
                         code: codes::PROGRAM_SLOT_REFUSED,
