@@ -160,7 +160,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         let mut outers = Vec::new();
         for step in self.plan.steps() {
             let fills = matches!(step, Step::FillSlots { .. });
-            if !fills && step.map_index().is_some_and(|map| !self.from_plan(map)) {
+            if !fills && step.map_index().is_some_and(|map| !self.is_from_plan(map)) {
                 continue;
             }
             self.tell(Progress::Step(step))?;
@@ -193,7 +193,7 @@ impl<'a, K: Kernel> Load<'a, K> {
     }
 
     /// Whether a map is made from the plan alone.
-    fn from_plan(&self, index: usize) -> bool {
+    fn is_from_plan(&self, index: usize) -> bool {
         self.origins.get(index) == Some(&Origin::Plan)
     }
 

@@ -151,7 +151,10 @@ impl<K: Kernel> Load<'_, K> {
         if log.is_some() || !matches!(errno, Errno::EINVAL | Errno(libc::EACCES)) {
             diagnostic.notes.extend(self.reasons(Call::ProgLoad, errno));
         }
-        let messages: Vec<String> = messages.into_iter().filter(says_more).collect();
+        let messages: Vec<String> = messages
+            .into_iter()
+            .filter(|message| says_more(message))
+            .collect();
         diagnostic = with_messages(diagnostic, &messages);
         diagnostic.log = log;
         diagnostic
@@ -317,7 +320,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// Whether a message of libbpf says more than that a program, or the object, was not loaded.
-fn says_more(message: &String) -> bool {
+fn says_more(message: &str) -> bool {
     [
         "': BPF program load failed: ",
         "': failed to load: ",
