@@ -28,9 +28,10 @@ use libtest_mimic::{Failed, Trial};
 use sample::{PinDir, maps, program};
 
 type Outcome = Result<(), Failed>;
+type Test = (&'static str, fn() -> Outcome);
 
 fn main() {
-    let tests: [(&str, fn() -> Outcome); 14] = [
+    let tests: [Test; 14] = [
         ("pins_and_unload", pins_and_unload),
         ("two_directories_have_two_records", two_directories),
         ("unload_leaves_what_is_not_its_own", unload_leaves_others),
