@@ -8,6 +8,10 @@ use clap_complete::Shell;
 
 use crate::size::Size;
 
+mod overrides;
+
+pub(crate) use overrides::OverrideArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   bpfplan plan flow.bpf.o                          look at what a load would do
@@ -75,6 +79,8 @@ pub(crate) struct PlanArgs {
     /// Warn about what this kernel version would refuse, such as 5.15.
     #[arg(long, value_name = "VERSION")]
     pub(crate) kernel: Option<KernelVersion>,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
 }
 
 /// Arguments of `check`.
@@ -131,16 +137,20 @@ Examples:
   bpfplan load flow.bpf.o --dry-run                the calls, without making them
   bpfplan load flow.plan --pin-maps /sys/fs/bpf/flow
   bpfplan load flow.bpf.o --hold                   keep the maps until Ctrl-C
+  bpfplan load flow.bpf.o --hold --set flows.max_entries=64Ki --set .rodata.port=8080
+  bpfplan load flow.bpf.o --pin-root /sys/fs/bpf/lb --slots fill-empty
   bpfplan load flow.bpf.o --pin-maps /sys/fs/bpf/flow --pin-progs /sys/fs/bpf/flow
 
-A map lives as long as something holds it, so a load needs --pin-maps or --hold; with
---pin-progs, programs hold the maps that they use. If any step fails, everything that this
-load made is removed again.")]
+A map lives as long as something holds it, so a load needs --pin-maps or --hold unless all maps
+are pinned by name (LIBBPF_PIN_BY_NAME) or used by programs that --pin-progs pins. A map that is pinned by name already is reused if it is
+the declared one, else the load is refused. If any step fails, everything that this load made is
+removed again.")]
 pub(crate) struct LoadArgs {
     /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
     #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
     pub(crate) inputs: Vec<PathBuf>,
-    /// Pin every map under its name in this directory of a bpffs; `.` in a name becomes `_`.
+    /// Pin the maps that are not pinned by name in this directory of a bpffs; `.` in a name
+    /// becomes `_`.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pin_maps: Option<PathBuf>,
     /// Load the object's programs too, with libbpf, and pin each under its name in this directory.
@@ -152,12 +162,22 @@ pub(crate) struct LoadArgs {
     /// The object that the plan was made from; --pin-progs needs it beside a plan.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pin_progs")]
     pub(crate) object: Option<PathBuf>,
+    /// Directory of a bpffs for maps that are pinned by name, under their full names; without it,
+    /// /sys/fs/bpf.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pin_root: Option<PathBuf>,
+    /// What to do with the slots of maps that are reused; without it, maps of maps keep theirs, as
+    /// with libbpf.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) slots: Option<Slots>,
     /// Keep the maps alive in the foreground until interrupted.
     #[arg(long)]
     pub(crate) hold: bool,
     /// Print the calls that a load would make, and make none.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
     /// Say what is being done.
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -172,7 +192,8 @@ pub(crate) struct LoadArgs {
 Example:
   bpfplan unload /sys/fs/bpf/flow
 
-A pin is removed only if it still is the map that the load created, told by its id.")]
+A pin is removed only if it still is the map that the load created, told by its id. Maps that are
+pinned by name stay, unless that load created them in this very directory.")]
 pub(crate) struct UnloadArgs {
     /// The directory that was given to `load --pin-maps`.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -257,6 +278,17 @@ pub(crate) enum CompileFormat {
     Binary,
     /// Readable and fit for diffs.
     Json,
+}
+
+/// Policies for the slots of reused maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Slots {
+    /// Leave them as they are.
+    Keep,
+    /// Fill declared slots that are empty.
+    FillEmpty,
+    /// Fill all declared slots, whatever they hold.
+    Overwrite,
 }
 
 /// Formats of `load`.

@@ -6,8 +6,10 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use bpfplan_compiler::{Compiled, Options, compile};
+use bpfplan_plan::overrides::Overridden;
 use bpfplan_plan::{Diagnostic, Plan, format, validate};
 
+use crate::args::OverrideArgs;
 use crate::{codes, link};
 
 /// Largest file that is read. Objects are a few megabytes; this stops endless input.
@@ -84,6 +86,27 @@ pub(crate) fn read_object(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Di
         compile_object(file, hash)
     };
     named(path, result)
+}
+
+impl Input {
+    /// The plan with what the command line sets and leaves out.
+    ///
+    /// # Errors
+    /// All problems of the overrides.
+    pub(crate) fn overridden(
+        mut self,
+        paths: &[PathBuf],
+        overrides: &OverrideArgs,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let overrides = overrides.overrides();
+        if !overrides.is_empty() {
+            let done = overrides.apply(&self.plan);
+            let Overridden { plan, warnings } = done.map_err(|found| with_name(paths, found))?;
+            self.plan = plan;
+            self.warnings.extend(with_name(paths, warnings));
+        }
+        Ok(self)
+    }
 }
 
 fn read_plan(file: &Bytes) -> Result<Input, Vec<Diagnostic>> {

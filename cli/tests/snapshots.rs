@@ -125,7 +125,7 @@ fn steps(name: &str, object: &str) {
         ..LoadOptions::default()
     };
     let calls = |target: Target| {
-        let kernel = RecordingKernel::new(target);
+        let kernel = RecordingKernel::new(target).with_directory("/sys/fs/bpf");
         let loaded = load(&plan, &kernel, &options);
         loaded.map(|_| {
             kernel

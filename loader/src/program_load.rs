@@ -8,7 +8,7 @@ use bpfplan_plan::{Diagnostic, MaxEntries, Severity, SlotTarget};
 use crate::codes;
 use crate::create::Created;
 use crate::execute::{Load, Progress};
-use crate::journal::Pinned;
+use crate::journal::Entered;
 use crate::kernel::{Errno, Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
 use crate::object_copy::without_slots;
 use crate::pins::Pins;
@@ -86,6 +86,7 @@ impl<K: Kernel> Load<'_, K> {
                     fd,
                     max_entries,
                     btf,
+                    reused: false,
                 },
             );
         }
@@ -176,7 +177,9 @@ impl<K: Kernel> Load<'_, K> {
                 SlotTarget::Map(_) => None,
             });
             let mut wanted = wanted.peekable();
-            if wanted.peek().is_none() || self.made(index).is_none() {
+            // Those of reused arrays come last of all: somebody uses them.
+            let new = self.made(index).is_some_and(|made| !made.reused);
+            if wanted.peek().is_none() || !new {
                 continue;
             }
             self.tell(Progress::FillPrograms { map: index })?;
@@ -296,14 +299,18 @@ impl<K: Kernel> Load<'_, K> {
                 continue;
             };
             let id = program.id;
-            self.kernel.pin(&program.fd, &path).map_err(|errno| {
+            let mut raced = false;
+            let pinned = self.kernel.pin(&program.fd, &path).map_err(|errno| {
+                raced |= matches!(errno, Errno::EEXIST | Errno::ENOENT);
                 let message = format!("pinning it to {} failed: {errno}", path.display());
                 let mut problem =
                     Diagnostic::error(codes::PIN_REFUSED, message).program(name.to_owned());
                 problem.notes = self.reasons(Call::Pin, errno);
                 problem
-            })?;
-            self.journal.pin(path, Pinned::Program(id));
+            });
+            self.raced |= raced;
+            pinned?;
+            self.journal.pin(path, Entered::Program(id));
         }
         Ok(())
     }

@@ -3,17 +3,23 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use libbpf_rs::{MapCore as _, ObjectBuilder};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 
-use crate::loads::{Tenants, Usage};
+use crate::fixtures;
+use crate::loads::{self, Pinned, Tenants, Usage};
 
 type Test = fn(&Bpftool) -> Result<(), Failed>;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let tests: [(&str, Test); 4] = [
+    let tests: [(&str, Test); 5] = [
         ("bpftool::dumps_typed_values", dumps_typed_values),
         ("bpftool::dumps_variables_by_name", dumps_variables_by_name),
+        (
+            "bpftool::dumps_all_fixtures_as_with_libbpf",
+            dumps_all_fixtures_as_with_libbpf,
+        ),
         ("bpftool::shows_maps", shows_maps),
         ("bpftool::dumps_our_types", dumps_our_types),
     ];
@@ -100,6 +106,54 @@ fn dumps_variables_by_name(bpftool: &Bpftool) -> Result<(), Failed> {
         assert_eq!(value[section], variables, "{dumped}");
     }
     Ok(())
+}
+
+/// Whatever the types are, it prints the same of our maps as of libbpf's own.
+fn dumps_all_fixtures_as_with_libbpf(bpftool: &Bpftool) -> Result<(), Failed> {
+    let mut compared = 0;
+    libbpf_rs::set_print(None);
+    for fixture in fixtures::all() {
+        let Some(plan) = loads::plan_to_pin(&fixture) else {
+            continue;
+        };
+        let open = ObjectBuilder::default().open_file(&fixture.object);
+        let Ok(theirs) = open?.load() else {
+            continue; // An older kernel refuses a program.
+        };
+        let pinned = Pinned::new(&plan).map_err(|e| format!("{}: {e}", fixture.name))?;
+        for their in theirs.maps() {
+            let name = their.name().to_string_lossy().into_owned();
+            let ours = loads::map(&pinned.loaded, &name);
+            let their = their.info()?.info;
+            // Slots show ids, which differ, and libbpf may have dropped all types.
+            if !ours.btf || their.btf_id == 0 || ours.max_entries > 64 {
+                continue;
+            }
+            let ours = bpftool.text(&["map", "dump", "id", &ours.id.to_string()]);
+            let theirs = bpftool.text(&["map", "dump", "id", &their.id.to_string()]);
+            match (ours, theirs) {
+                (Ok(ours), Ok(theirs)) => {
+                    let (ours, theirs) = (without_addresses(&ours), without_addresses(&theirs));
+                    assert_eq!(ours, theirs, "{}: {name}", fixture.name);
+                }
+                // Some kinds of maps cannot be dumped.
+                (Err(_), Err(_)) => continue,
+                (Err(error), Ok(_)) | (Ok(_), Err(error)) => return Err(error),
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared >= 100, "only {compared} maps could be compared");
+    Ok(())
+}
+
+/// Empty lists point to themselves, wherever in the kernel they are.
+fn without_addresses(text: &str) -> String {
+    let is_address = |word: &str| word.len() == 20 && word.starts_with("18");
+    let words = text.split_inclusive(|c: char| !c.is_ascii_digit());
+    words
+        .filter(|word| !is_address(word.trim_end_matches(|c: char| !c.is_ascii_digit())))
+        .collect()
 }
 
 fn shows_maps(bpftool: &Bpftool) -> Result<(), Failed> {

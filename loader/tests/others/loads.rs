@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bpfplan_compiler::compile;
 use bpfplan_loader::{LoadError, LoadOptions, Loaded, LoadedMap, RealKernel, load, unload};
+use bpfplan_plan::overrides::Overrides;
 use bpfplan_plan::{Endianness, Map, Pinning, Plan, Slot, SlotTarget};
-use object::{Object as _, ObjectSection as _};
 
 use crate::fixtures::{Expectation, Fixture};
 
@@ -38,16 +38,16 @@ pub(crate) fn object() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/obj/tenants.bpf.o")
 }
 
-/// The plan of the fixture, as if the source gave the constant another value.
+/// The plan of the fixture, with another constant than its object has.
 fn plan() -> Plan {
-    let mut bytes = std::fs::read(object()).expect("the fixture is built");
-    let file = object::File::parse(bytes.as_slice()).expect("an ELF file");
-    let constants = file.section_by_name(".rodata").expect("it has constants");
-    let (start, size) = constants.file_range().expect("they have contents");
-    let range = usize::try_from(start).unwrap()..usize::try_from(start + size).unwrap();
-    bytes[range].copy_from_slice(&STEP.to_ne_bytes());
-    compile(&bytes, "tenants.bpf.o", &Default::default())
+    let bytes = std::fs::read(object()).expect("the fixture is built");
+    let plan = compile(&bytes, "tenants.bpf.o", &Default::default())
         .expect("the fixture compiles")
+        .plan;
+    Overrides::default()
+        .set(".rodata.step", STEP)
+        .apply(&plan)
+        .expect("the plan has the constant")
         .plan
 }
 

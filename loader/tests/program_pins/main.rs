@@ -16,14 +16,16 @@ mod support;
 mod faults;
 mod refusals;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use bpfplan_compiler::{Options, compile};
 use bpfplan_loader::record::Record;
 use bpfplan_loader::{
-    Kernel as _, LoadOptions, ProgramOptions, Programs, RealKernel, codes, load, unload,
+    Kernel as _, LoadOptions, ProgramOptions, Programs, Progress, RealKernel, SlotPolicy, codes,
+    load, load_with, unload,
 };
-use bpfplan_plan::Plan;
+use bpfplan_plan::{Pinning, Plan};
 use libtest_mimic::{Failed, Trial};
 use sample::{PinDir, maps, program};
 
@@ -31,12 +33,13 @@ type Outcome = Result<(), Failed>;
 type Test = (&'static str, fn() -> Outcome);
 
 fn main() {
-    let tests: [Test; 14] = [
+    let tests: [Test; 15] = [
         ("pins_and_unload", pins_and_unload),
         ("two_directories_have_two_records", two_directories),
         ("unload_leaves_what_is_not_its_own", unload_leaves_others),
         ("programs_may_be_held", programs_may_be_held),
         ("maps_that_come_with_programs", maps_that_come_with_programs),
+        ("program_arrays_are_reused", program_arrays_are_reused),
         ("each_call_fails_recorded", faults::recorded),
         ("each_call_fails", faults::on_the_real_kernel),
         ("each_step_is_interrupted", faults::interrupted),
@@ -176,6 +179,56 @@ fn programs_may_be_held() -> Outcome {
     );
     drop(loaded);
     assert_eq!(maps::descriptors(), before);
+    Ok(())
+}
+
+/// A program array that is pinned by name is written anew, unless the caller wants it kept, and
+/// put back if the load fails later.
+fn program_arrays_are_reused() -> Outcome {
+    let kernel = RealKernel::new();
+    let [root, programs] = [PinDir::new(), PinDir::new()];
+    let (mut plan, object) = fixture("prog_array_values");
+    plan.maps[0].pinning = Pinning::ByName;
+    let held = |slots| LoadOptions {
+        pin_root: Some(root.0.clone()),
+        slots,
+        hold: true,
+        ..options(&object, None, None)
+    };
+    let first = load(&plan, &kernel, &held(None))?;
+    let id = first.maps[0].id;
+    let array = maps::open(id).expect("it is pinned");
+    let slots = || [0, 1, 2].map(|index| maps::slot(&array, index));
+    let of = |loaded: &bpfplan_loader::Loaded<RealKernel>| {
+        let program = |name| Some(loaded.program(name).expect("it is loaded").id);
+        [program("drop"), None, program("pass")]
+    };
+    assert_eq!(slots(), of(&first));
+
+    let kept = load(&plan, &kernel, &held(Some(SlotPolicy::Keep)))?;
+    assert!(kept.maps[0].reused && kept.maps[0].id == id);
+    assert_eq!(slots(), of(&first));
+    let said: Vec<_> = kept.diagnostics.iter().map(|it| it.code).collect();
+    assert_eq!(said, [codes::SLOTS_KEPT]);
+
+    let second = load(&plan, &kernel, &held(None))?;
+    assert_eq!(slots(), of(&second));
+    assert_eq!(second.maps[0].filled, 2);
+
+    let pinned = LoadOptions {
+        pin_root: Some(root.0.clone()),
+        ..options(&object, None, Some(&programs))
+    };
+    let result = load_with(&plan, &kernel, &pinned, &mut |next| match next {
+        Progress::PinProgram { name: "enter", .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    assert!(result.is_err());
+    assert_eq!(slots(), of(&second), "what was there is put back");
+    assert!(!programs.0.exists());
+    drop((first, kept, second, array));
+    kernel.unlink(&root.0.join("jumps"))?;
+    kernel.remove_dir(&root.0)?;
     Ok(())
 }
 

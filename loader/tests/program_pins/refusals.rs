@@ -140,7 +140,7 @@ pub(crate) fn existing_pins_stay() -> Outcome {
         ControlFlow::Continue(())
     });
     let error = result.expect_err("the place is taken");
-    assert_eq!(codes_of(&error)[0], codes::PIN_REFUSED);
+    assert_eq!(codes_of(&error)[0], codes::PIN_EXISTS, "and begun again");
     assert!(!maps.0.exists());
     let left: Vec<_> = std::fs::read_dir(&programs.0)?.collect();
     assert_eq!(left.len(), 1, "only the other pin is left");
