@@ -167,7 +167,7 @@ pub(crate) fn program_names(plan: &Plan, taken: &[String]) -> Result<Vec<String>
                     codes::PIN_NAME,
                     format!("\"{shown}\" cannot be the name of a pin: {problem}"),
                 )
-                .program(&program.name)
+                .program(program.name.as_str())
                 .help("rename the program"),
             );
         } else if let Some(other) = owners.insert(name.clone(), Some(&program.name)) {
@@ -186,7 +186,7 @@ pub(crate) fn program_names(plan: &Plan, taken: &[String]) -> Result<Vec<String>
                     codes::PIN_NAMES_COLLIDE,
                     format!("its pin \"{name}\" would be that of {whose} as well"),
                 )
-                .program(&program.name)
+                .program(program.name.as_str())
                 .note("bpffs reserves `.` in names, so it becomes `_`")
                 .help(help),
             );

@@ -141,7 +141,7 @@ impl<K: Kernel> Load<'_, K> {
                 None => refused(format!("libbpf does not load the object: {errno}")),
             },
         };
-        diagnostic.program = program;
+        diagnostic.program = program.map(String::into_boxed_str);
         let log = log.filter(|log| !log.trim().is_empty());
         if let Some(log) = &log {
             for line in last_lines(log) {
@@ -157,7 +157,7 @@ impl<K: Kernel> Load<'_, K> {
             .filter(|message| says_more(message))
             .collect();
         diagnostic = with_messages(diagnostic, &messages);
-        diagnostic.log = log;
+        diagnostic.log = log.map(String::into_boxed_str);
         diagnostic
     }
 
@@ -304,7 +304,7 @@ impl<K: Kernel> Load<'_, K> {
                 raced |= matches!(errno, Errno::EEXIST | Errno::ENOENT);
                 let message = format!("pinning it to {} failed: {errno}", path.display());
                 let mut problem =
-                    Diagnostic::error(codes::PIN_REFUSED, message).program(name.to_owned());
+                    Diagnostic::error(codes::PIN_REFUSED, message).program(name);
                 problem.notes = self.reasons(Call::Pin, errno);
                 problem
             });

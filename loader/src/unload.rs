@@ -52,8 +52,8 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
         let path = directory.join(&program.pin);
         match remove(kernel, &path, Entered::Program(program.id), &mut done) {
             Ok(None) => {}
-            Ok(Some(finding)) => done.diagnostics.push(finding.program(&program.name)),
-            Err(failure) => failures.push(failure.program(&program.name)),
+            Ok(Some(finding)) => done.diagnostics.push(finding.program(program.name.as_str())),
+            Err(failure) => failures.push(failure.program(program.name.as_str())),
         }
     }
     for map in record.maps.iter().rev() {

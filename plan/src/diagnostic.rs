@@ -73,7 +73,7 @@ pub struct Diagnostic {
     /// Name of the map that it is about.
     pub map: Option<String>,
     /// Name of the program that it is about.
-    pub program: Option<String>,
+    pub program: Option<Box<str>>,
     /// Field of the map's declaration that it is about, such as `max_entries` or `values[3]`.
     pub field: Option<String>,
     /// Places in the source, the primary one first; empty without DWARF.
@@ -87,7 +87,7 @@ pub struct Diagnostic {
     /// What to do next.
     pub help: Option<String>,
     /// The verifier's log of a program that the kernel refused, whole.
-    pub log: Option<String>,
+    pub log: Option<Box<str>>,
 }
 
 impl Diagnostic {
@@ -131,7 +131,7 @@ impl Diagnostic {
 
     /// Names the program.
     #[must_use]
-    pub fn program(mut self, name: impl Into<String>) -> Self {
+    pub fn program(mut self, name: impl Into<Box<str>>) -> Self {
         self.program = Some(name.into());
         self
     }
