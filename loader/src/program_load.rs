@@ -303,8 +303,7 @@ impl<K: Kernel> Load<'_, K> {
             let pinned = self.kernel.pin(&program.fd, &path).map_err(|errno| {
                 raced |= matches!(errno, Errno::EEXIST | Errno::ENOENT);
                 let message = format!("pinning it to {} failed: {errno}", path.display());
-                let mut problem =
-                    Diagnostic::error(codes::PIN_REFUSED, message).program(name);
+                let mut problem = Diagnostic::error(codes::PIN_REFUSED, message).program(name);
                 problem.notes = self.reasons(Call::Pin, errno);
                 problem
             });

@@ -52,7 +52,9 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
         let path = directory.join(&program.pin);
         match remove(kernel, &path, Entered::Program(program.id), &mut done) {
             Ok(None) => {}
-            Ok(Some(finding)) => done.diagnostics.push(finding.program(program.name.as_str())),
+            Ok(Some(finding)) => done
+                .diagnostics
+                .push(finding.program(program.name.as_str())),
             Err(failure) => failures.push(failure.program(program.name.as_str())),
         }
     }
