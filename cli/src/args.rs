@@ -159,9 +159,10 @@ pub(crate) struct LoadArgs {
     /// Leave the programs out, and with them slots and maps that need them.
     #[arg(long, conflicts_with = "pin_progs")]
     pub(crate) no_programs: bool,
-    /// The object that the plan was made from; --pin-progs needs it beside a plan.
+    /// The object that the plan was made from; --pin-progs needs it beside a plan. Of a plan that
+    /// was made from several objects, all in the same order.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pin_progs")]
-    pub(crate) object: Option<PathBuf>,
+    pub(crate) object: Vec<PathBuf>,
     /// Directory of a bpffs for maps that are pinned by name, under their full names; without it,
     /// /sys/fs/bpf.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
