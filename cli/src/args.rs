@@ -193,10 +193,10 @@ pub(crate) struct LoadArgs {
 Example:
   bpfplan unload /sys/fs/bpf/flow
 
-A pin is removed only if it still is the map that the load created, told by its id. Maps that are
+A pin is removed only if it still is the map or the program that the load created, told by its id. Maps that are
 pinned by name stay, unless that load created them in this very directory.")]
 pub(crate) struct UnloadArgs {
-    /// The directory that was given to `load --pin-maps`.
+    /// The directory that was given to `load --pin-maps` or `--pin-progs`.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
 }

@@ -299,6 +299,14 @@ fn a_dry_run_shows_the_calls() {
     assert!(calls.contains("map_update_elem(#4, 0: #9)\n"), "{calls}");
     assert!(calls.contains(&format!("obj_pin(#9, \"{}/first\")\n", pins.path())));
     assert!(!pins.0.exists());
+    // References to a program's own objects: libbpf makes the map.
+    let local = "fixtures/obj/field_kptr_local.bpf.o";
+    let output = run(["load", local, "--pin-progs", pins.path(), "--dry-run"]);
+    let calls = stdout(&output);
+    assert!(
+        calls.contains("map_create(hash, name \"boxes\") by libbpf"),
+        "{calls}"
+    );
     // A dry run leaves out what a load would refuse for want of a holder.
     let output = run(["load", OBJECT, "--pin-progs", pins.path(), "--dry-run"]);
     assert_eq!(code(&output), 0);
