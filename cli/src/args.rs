@@ -159,9 +159,10 @@ pub(crate) struct LoadArgs {
     /// Leave the programs out, and with them slots and maps that need them.
     #[arg(long, conflicts_with = "pin_progs")]
     pub(crate) no_programs: bool,
-    /// The object that the plan was made from; --pin-progs needs it beside a plan.
+    /// The object that the plan was made from; --pin-progs needs it beside a plan. Of a plan that
+    /// was made from several objects, all in the same order.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pin_progs")]
-    pub(crate) object: Option<PathBuf>,
+    pub(crate) object: Vec<PathBuf>,
     /// Directory of a bpffs for maps that are pinned by name, under their full names; without it,
     /// /sys/fs/bpf.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -192,10 +193,10 @@ pub(crate) struct LoadArgs {
 Example:
   bpfplan unload /sys/fs/bpf/flow
 
-A pin is removed only if it still is the map that the load created, told by its id. Maps that are
+A pin is removed only if it still is the map or the program that the load created, told by its id. Maps that are
 pinned by name stay, unless that load created them in this very directory.")]
 pub(crate) struct UnloadArgs {
-    /// The directory that was given to `load --pin-maps`.
+    /// The directory that was given to `load --pin-maps` or `--pin-progs`.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
 }

@@ -57,12 +57,15 @@ pub(crate) fn read(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnosti
     named(path, result)
 }
 
-/// Reads an object's bytes as they are, for its programs.
+/// Reads an object's bytes as they are, for its programs; several objects are linked.
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn read_bytes_of_object(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
-    read_bytes(path).map(|file| file.bytes)
+pub(crate) fn read_bytes_of(paths: &[PathBuf]) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    match paths {
+        [path] => read_bytes(path).map(|file| file.bytes),
+        paths => link::link_all(paths).map(|linked| linked.bytes),
+    }
 }
 
 /// Reads an object, or several; a plan is refused.

@@ -20,15 +20,15 @@ pub(crate) fn choice(
         let problems = input::with_name(&args.inputs, vec![problem]);
         (Exit::Usage, problems)
     };
-    let object = match (input.object.take(), &args.object) {
-        (Some(_), Some(_)) => {
+    let object = match (input.object.take(), args.object.as_slice()) {
+        (object, []) => object,
+        (Some(_), _) => {
             let message = "the input is an object already, so --object has nothing to add";
             return Err(usage(
                 Diagnostic::error(codes::OBJECT_TWICE, message).help("leave --object out"),
             ));
         }
-        (object, None) => object,
-        (None, Some(path)) => {
+        (None, paths) => {
             if input.plan.object.sha256.is_none() {
                 let problem = Diagnostic::error(
                     codes::PLAN_WITHOUT_HASH,
@@ -39,7 +39,7 @@ pub(crate) fn choice(
                 let problems = input::with_name(&args.inputs, vec![problem]);
                 return Err((Exit::Refused, problems));
             }
-            let bytes = input::read_bytes_of_object(path);
+            let bytes = input::read_bytes_of(paths);
             Some(bytes.map_err(|problems| (Exit::Refused, problems))?)
         }
     };

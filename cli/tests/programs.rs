@@ -161,6 +161,26 @@ fn several_objects_load_linked() {
     ]);
     assert_eq!(code(&output), 0, "{}", stdout(&output));
     assert!(!json(&output)["programs"].as_array().unwrap().is_empty());
+    assert_eq!(code(&run(["unload", pins.path()])), 0);
+
+    // And with a plan that was made from both.
+    let [table, user] = [
+        "fixtures/obj/link_table.bpf.o",
+        "fixtures/obj/link_user.bpf.o",
+    ];
+    let plan = run(["compile", table, user, "-o", "-"]);
+    let load = |objects: [&str; 2]| {
+        let [first, second] = objects;
+        let both = ["--pin-maps", pins.path(), "--pin-progs", pins.path()];
+        let objects = ["--object", first, "--object", second];
+        let arguments = ["load", "-"];
+        run_with(arguments.iter().chain(&both).chain(&objects), &plan.stdout)
+    };
+    let output = load([user, table]);
+    assert_eq!(code(&output), 1, "the order matters");
+    assert!(stderr(&output).contains("BP0811"), "{}", stderr(&output));
+    let output = load([table, user]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
 }
 
 fn usage() {
@@ -279,6 +299,14 @@ fn a_dry_run_shows_the_calls() {
     assert!(calls.contains("map_update_elem(#4, 0: #9)\n"), "{calls}");
     assert!(calls.contains(&format!("obj_pin(#9, \"{}/first\")\n", pins.path())));
     assert!(!pins.0.exists());
+    // References to a program's own objects: libbpf makes the map.
+    let local = "fixtures/obj/field_kptr_local.bpf.o";
+    let output = run(["load", local, "--pin-progs", pins.path(), "--dry-run"]);
+    let calls = stdout(&output);
+    assert!(
+        calls.contains("map_create(hash, name \"boxes\") by libbpf"),
+        "{calls}"
+    );
     // A dry run leaves out what a load would refuse for want of a holder.
     let output = run(["load", OBJECT, "--pin-progs", pins.path(), "--dry-run"]);
     assert_eq!(code(&output), 0);

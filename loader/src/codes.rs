@@ -110,4 +110,6 @@ bpfplan_plan::codes! {
     pub PROGRAM_NOT_LOADED = "BP0813", "a slot's program is not loaded";
     /// Some programs are not loaded, because their section says so.
     pub NOT_AUTOLOADED = "BP0814", "programs are not loaded by themselves";
+    /// Programs are to be loaded from an object that libbpf does not open.
+    pub LEGACY_OBJECT = "BP0815", "libbpf does not open the object";
 }

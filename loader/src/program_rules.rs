@@ -68,6 +68,19 @@ pub(crate) fn problems(plan: &Plan, programs: &Programs) -> Vec<Diagnostic> {
                         .help("load it without --pin-progs"),
                 );
             }
+            if plan.object.legacy_maps {
+                problems.push(
+                    Diagnostic::error(
+                        codes::LEGACY_OBJECT,
+                        "libbpf 1.x does not open objects with legacy map definitions, so it \
+                         loads none of their programs",
+                    )
+                    .help(
+                        "declare the maps in `.maps`, as the warnings show, or load the maps \
+                         alone, without --pin-progs",
+                    ),
+                );
+            }
             problems.extend(slots_of_unloaded(plan));
             problems
         }

@@ -24,8 +24,12 @@ pub use call::{RecordedAttributes, RecordedCall};
 #[derive(Debug)]
 pub struct RecordingKernel {
     target: Target,
+    structs: Structs,
     state: Arc<Mutex<State>>,
 }
+
+/// Which of these structs the kernel's own BTF has, as [`Kernel::kernel_structs`].
+type Structs = fn(&[&str]) -> Option<Vec<bool>>;
 
 /// A descriptor of a [`RecordingKernel`].
 #[derive(Debug)]
@@ -79,8 +83,16 @@ impl RecordingKernel {
     pub fn new(target: Target) -> Self {
         Self {
             target,
+            structs: |_| None,
             state: Arc::default(),
         }
+    }
+
+    /// Has the function say which structs the kernel's BTF has, on which it depends who makes maps
+    /// with references to objects; without it, there is no BTF.
+    #[must_use]
+    pub fn with_structs(self, structs: fn(&[&str]) -> Option<Vec<bool>>) -> Self {
+        Self { structs, ..self }
     }
 
     /// Pretends that there is a directory of a BPF file system at the path.
@@ -481,8 +493,8 @@ impl Kernel for RecordingKernel {
         None
     }
 
-    fn kernel_structs(&self, _: &[&str]) -> Option<Vec<bool>> {
-        None
+    fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {
+        (self.structs)(names)
     }
 
     fn raise_memlock(&self) -> Result<(), Errno> {

@@ -4,6 +4,9 @@
 //! Creating a map proves nothing about the BTF that came with it, because the kernel looks at much
 //! of it only when a program uses the map.
 
+// A test may panic: that is how it fails.
+#![allow(clippy::expect_used, clippy::indexing_slicing)]
+
 mod support;
 
 use std::os::fd::{AsFd, AsRawFd};

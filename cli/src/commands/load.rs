@@ -117,7 +117,8 @@ fn dry_run(args: &LoadArgs, input: Input, mut programs: Programs, json: bool) ->
         page_size: machine.page_size(),
         possible_cpus: machine.possible_cpus().unwrap_or(1),
     };
-    let mut kernel = RecordingKernel::new(target);
+    let mut kernel =
+        RecordingKernel::new(target).with_structs(|names| RealKernel::new().kernel_structs(names));
     let pin_maps = args.pin_maps.as_deref().map(resolved);
     let mut pin_progs = None;
     if let Programs::Load(options) = &mut programs {

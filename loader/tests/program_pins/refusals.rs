@@ -171,6 +171,10 @@ pub(crate) fn other_objects() -> Outcome {
         assert_eq!(codes_of(&error), [codes::PROGRAMS_REFUSED]);
     }
 
+    let (plan, object) = fixture("legacy_maps");
+    let error = refused(&plan, &options(&object, Some(&directory), Some(&directory)));
+    assert!(codes_of(&error).contains(&codes::LEGACY_OBJECT), "{error}");
+
     let (plan, object) = fixture("device_tables");
     assert!(plan.programs.is_empty());
     let error = refused(&plan, &options(&object, None, Some(&directory)));
