@@ -30,6 +30,7 @@ pub(crate) fn read(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnosti
     Ok(Input {
         plan: compiled.plan,
         warnings: all(compiled.warnings),
+        object: Some(linked.bytes),
     })
 }
 

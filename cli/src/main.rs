@@ -11,6 +11,7 @@ mod file;
 mod input;
 mod link;
 mod output;
+mod programs;
 mod render;
 mod signals;
 mod size;

@@ -8,7 +8,7 @@
 //! | handle | kinds of maps |
 //! |---|---|
 //! | [`Array`] | `ARRAY` |
-//! | [`Hash`] | `HASH`, `LRU_HASH` |
+//! | [`Hash`](struct@Hash) | `HASH`, `LRU_HASH` |
 //! | [`PerCpuArray`] | `PERCPU_ARRAY` |
 //! | [`PerCpuHash`] | `PERCPU_HASH`, `LRU_PERCPU_HASH` |
 //! | [`LpmTrie`] | `LPM_TRIE` |

@@ -260,3 +260,41 @@ fn with_memlock<K: Kernel, T>(kernel: &K, call: impl Fn() -> Result<T, Errno>) -
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use bpfplan_plan::rules::{KernelVersion, Target};
+
+    use super::with_memlock;
+    use crate::kernel::Errno;
+    use crate::{FailingKernel, Fault, RecordingKernel};
+
+    /// How often a call is made that gets these answers, and what comes of it.
+    fn calls(version: KernelVersion, answers: [Result<(), Errno>; 2]) -> (usize, bool) {
+        let target = Target {
+            page_size: 4096,
+            possible_cpus: 1,
+        };
+        let never = |_: Fault<'_>| None;
+        let kernel = FailingKernel::new(RecordingKernel::new(target), never).with_version(version);
+        let count = Cell::new(0);
+        let result = with_memlock(&kernel, || {
+            let answer = answers.get(count.get()).copied().unwrap_or(Ok(()));
+            count.set(count.get() + 1);
+            answer
+        });
+        (count.get(), result.is_ok())
+    }
+
+    #[test]
+    fn old_kernels_account_memory_against_a_limit() {
+        let (old, new) = (KernelVersion::new(5, 10), KernelVersion::new(5, 11));
+        let refused = Err(Errno::EPERM);
+        assert_eq!(calls(old, [refused, Ok(())]), (2, true));
+        assert_eq!(calls(old, [refused, refused]), (2, false));
+        assert_eq!(calls(new, [refused, Ok(())]), (1, false));
+        assert_eq!(calls(old, [Err(Errno::EINVAL), Ok(())]), (1, false));
+    }
+}

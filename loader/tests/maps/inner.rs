@@ -1,6 +1,7 @@
 //! Inner maps that are made while everything runs.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bpfplan_compiler::{Options, compile};
@@ -427,5 +428,65 @@ pub(crate) fn a_hash_of_maps_has_keys_of_any_size() -> Result<(), Failed> {
             .map(|map| map.id()),
         Some(one.id())
     );
+    Ok(())
+}
+
+/// Tables are rebuilt off to the side and put in place under a reader, which never meets an empty
+/// slot or a table that is not finished.
+pub(crate) fn readers_always_find_a_whole_table() -> Result<(), Failed> {
+    let loaded = outer(uapi::BPF_MAP_TYPE_HASH_OF_MAPS, 2, hash(4, 4, 64));
+    let tables: HashOfMaps<u32, Hash<u32, u32>> = HashOfMaps::from_loaded(&loaded.maps[0])?;
+    let builder = tables.template()?;
+    let build = |round: u32| {
+        let table = builder.create()?;
+        let entries: Vec<(u32, u32)> = (0..64).map(|key| (key, round)).collect();
+        table.update_all(&entries)?;
+        Ok::<_, MapError>(table)
+    };
+    tables.insert(&7, &build(0)?)?;
+    let (stop, rounds) = (AtomicBool::new(false), 60);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut lookups, mut last) = (0, 0);
+            while !stop.load(Ordering::Relaxed) {
+                let table = tables.get(&7).expect("it opens").expect("it is filled");
+                let entries = table.entries().collect::<Result<Vec<_>, _>>();
+                let entries = entries.expect("it is read");
+                assert_eq!(entries.len(), 64);
+                let round = entries[0].1;
+                assert!(round >= last && entries.iter().all(|(_, value)| *value == round));
+                (lookups, last) = (lookups + 1, round);
+            }
+            lookups
+        });
+        for round in 1..=rounds {
+            let old = tables.swap(&7, &build(round)?)?.expect("it was filled");
+            assert_eq!(old.lookup(&0)?, Some(round - 1));
+        }
+        stop.store(true, Ordering::Relaxed);
+        let lookups = reader.join().expect("no lookup is lost");
+        assert!(lookups > 0);
+        Ok(())
+    })
+}
+
+pub(crate) fn the_example_of_the_readme_works() -> Result<(), Failed> {
+    let directory = PinDir::new();
+    let kernel = RealKernel::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/obj");
+    let object = std::fs::read(root.join("hash_of_maps_sparse.bpf.o"))?;
+    let compiled = compile(&object, "hash_of_maps_sparse.bpf.o", &Options::default());
+    let plan = compiled.expect("it compiles").plan;
+    drop(load(&plan, &kernel, &pin(&directory))?);
+    let path = directory.0.join("by_tenant");
+    assert_eq!(
+        crate::example::rebuild(&path, 7, &[(1, 2), (3, 4)])?,
+        Some(0)
+    );
+    assert_eq!(crate::example::rebuild(&path, 7, &[(1, 2)])?, Some(2));
+    assert_eq!(crate::example::rebuild(&path, 8, &[])?, None);
+    let outer: HashOfMaps<u32, Hash<u32, u64>> = HashOfMaps::from_pin(&path)?;
+    assert_eq!(outer.get(&7)?.expect("it is filled").lookup(&1)?, Some(2));
+    unload(&kernel, &directory.0)?;
     Ok(())
 }
