@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bpfplan_plan::types::SecVar;
-use bpfplan_plan::{Diagnostic, Map, Plan, Type, plain, uapi};
+use bpfplan_plan::{Diagnostic, Map, Plan, Type, WithPrograms, plain, uapi};
 
 use super::collect::Items;
 use super::names;
@@ -21,6 +21,8 @@ pub(super) struct MapField {
     pub(super) handle: Handle,
     /// The struct of its initial contents, if they may be set before the load.
     pub(super) contents: Option<Shape>,
+    /// Whether a load without programs leaves it out.
+    pub(super) optional: bool,
     /// What it is, in words.
     pub(super) doc: String,
 }
@@ -59,7 +61,9 @@ pub(super) fn fields(plan: &Plan, items: &mut Items<'_>) -> Result<Vec<MapField>
             Some((datasec, vars)) => {
                 let doc = format!("section {}", plain(datasec).replace('`', "'"));
                 let value = items.section(&names::camel(datasec), &doc, vars, map.value_size);
-                let settable = map.externs.is_empty() && map.data.is_some();
+                let settable = map.map_type.0 == uapi::BPF_MAP_TYPE_ARRAY
+                    && map.externs.is_empty()
+                    && map.data.is_some();
                 let handle = handle(items, map, &name, Some(&value));
                 (handle, settable.then_some(value))
             }
@@ -70,6 +74,7 @@ pub(super) fn fields(plan: &Plan, items: &mut Items<'_>) -> Result<Vec<MapField>
             map: map.name.clone(),
             handle,
             contents,
+            optional: optional(map),
             doc: describe(map),
         });
     }
@@ -205,6 +210,14 @@ impl WithInner for bpfplan_plan::Template {
     }
 }
 
+/// Whether nobody can make the map without programs.
+fn optional(map: &Map) -> bool {
+    matches!(
+        map.with_programs,
+        Some(WithPrograms::StructOps | WithPrograms::ArenaData)
+    )
+}
+
 fn describe(map: &Map) -> String {
     let mut text = format!("`{}`: {}", plain(&map.name).replace('`', "'"), map.map_type);
     if let Some(inner) = &map.inner {
@@ -215,6 +228,9 @@ fn describe(map: &Map) -> String {
         text.push_str(&format!(", declared at `{file}:{}`", source.line));
     }
     text.push('.');
+    if optional(map) {
+        text.push_str(" A load without programs leaves it out.");
+    }
     text
 }
 

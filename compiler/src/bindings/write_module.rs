@@ -144,7 +144,12 @@ fn loaded_maps(text: &mut Text, module: &Module<'_>) {
     text.line(LINTS);
     text.line("#[derive(Debug)]");
     fields(text, &format!("{}Maps", module.name), module, &|field| {
-        field.handle.render(&|index| path(module, index))
+        let handle = field.handle.render(&|index| path(module, index));
+        if field.optional {
+            format!("::core::option::Option<{handle}>")
+        } else {
+            handle
+        }
     });
 }
 
@@ -285,7 +290,12 @@ fn load_impl(text: &mut Text, module: &Module<'_>) {
         text.open("let (maps, report) = LoadedPlan::finish(loaded, |loaded| {");
         text.open(&format!("::core::result::Result::Ok({name}Maps {{"));
         for field in module.fields {
-            let head = format!("{}: LoadedPlan::handle", field.name);
+            let function = if field.optional {
+                "handle_if_loaded"
+            } else {
+                "handle"
+            };
+            let head = format!("{}: LoadedPlan::{function}", field.name);
             let map = format!("{:?}", field.map);
             text.call(&head, &["loaded", &map], "?,");
         }

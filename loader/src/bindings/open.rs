@@ -1,16 +1,16 @@
 //! From an embedded plan to typed handles.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bpfplan_plan::overrides::{Override, Overrides};
 use bpfplan_plan::{Contents, Data, Diagnostic, Plan, contents, format, validate};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{ErrorKind, LoadError};
-use crate::loaded::Loaded;
+use crate::loaded::{Loaded, LoadedProgram};
 use crate::maps::{MapHandle, RawMap};
 use crate::options::LoadOptions;
-use crate::sys::RealKernel;
+use crate::sys::{Descriptor, RealKernel};
 use crate::unload::unload;
 
 /// A plan that was read and is not loaded yet.
@@ -196,16 +196,21 @@ pub struct LoadedPlan {
 }
 
 /// What a load has to say besides its maps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Report {
     /// Warnings and notes.
     pub diagnostics: Vec<Diagnostic>,
+    /// The programs, if the options asked for them.
+    pub programs: Vec<LoadedProgram<Descriptor>>,
     /// Path of the load's record, if maps were pinned.
     pub record: Option<PathBuf>,
+    /// Path of its record beside the programs' pins, where those are in a directory of their own.
+    pub program_record: Option<PathBuf>,
 }
 
 impl LoadedPlan {
-    /// Makes handles of the maps. If that fails, the pins of the load are removed again.
+    /// Makes handles of the maps. If that fails, the pins of the load are removed again, except
+    /// those by name, which the next load uses.
     ///
     /// # Errors
     /// Those of `handles`.
@@ -217,14 +222,19 @@ impl LoadedPlan {
             Ok(handles) => {
                 let report = Report {
                     diagnostics: self.loaded.diagnostics,
+                    programs: self.loaded.programs,
                     record: self.loaded.record,
+                    program_record: self.loaded.program_record,
                 };
                 Ok((handles, report))
             }
             Err(mut error) => {
-                let pins = self.loaded.record.as_deref().and_then(Path::parent);
-                if let Some(Err(left)) = pins.map(|pins| unload(&RealKernel::new(), pins)) {
-                    error.diagnostics.extend(left.diagnostics);
+                let records = [&self.loaded.program_record, &self.loaded.record];
+                for record in records.into_iter().flatten() {
+                    let pins = record.parent().unwrap_or(record);
+                    if let Err(left) = unload(&RealKernel::new(), pins) {
+                        error.diagnostics.extend(left.diagnostics);
+                    }
                 }
                 Err(error)
             }
@@ -237,13 +247,23 @@ impl LoadedPlan {
     /// If the map is not what the handle says, or was asked for before, which generated code never
     /// does; `RingBuf` maps memory, which may fail.
     pub fn handle<H: MapHandle>(&mut self, name: &str) -> Result<H, LoadError> {
-        let place = self.loaded.maps.iter().position(|map| map.name == name);
-        let Some(place) = place else {
+        self.handle_if_loaded(name)?.ok_or_else(|| {
             let message = "the load has no such map, or its handle was taken";
             let diagnostic = Diagnostic::error(bpfplan_plan::codes::PLAN_MAP, message);
-            return Err(LoadError::new(ErrorKind::Plan, vec![diagnostic.map(name)]));
+            LoadError::new(ErrorKind::Plan, vec![diagnostic.map(name)])
+        })
+    }
+
+    /// As [`LoadedPlan::handle`], for a map that a load without programs leaves out.
+    ///
+    /// # Errors
+    /// As [`LoadedPlan::handle`].
+    pub fn handle_if_loaded<H: MapHandle>(&mut self, name: &str) -> Result<Option<H>, LoadError> {
+        let place = self.loaded.maps.iter().position(|map| map.name == name);
+        let Some(place) = place else {
+            return Ok(None);
         };
         let map = self.loaded.maps.swap_remove(place);
-        Ok(H::from_map(RawMap::from_loaded_map(map)?)?)
+        Ok(Some(H::from_map(RawMap::from_loaded_map(map)?)?))
     }
 }
