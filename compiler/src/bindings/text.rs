@@ -45,6 +45,16 @@ impl Text {
         self.depth += 1;
     }
 
+    /// The head of a struct with fields, and they are indented.
+    pub(super) fn structure(&mut self, head: &str) {
+        if self.fits(head.len() + 2) {
+            self.open(&format!("{head} {{"));
+        } else {
+            self.line(head);
+            self.open("{");
+        }
+    }
+
     /// What follows is indented.
     pub(super) fn deeper(&mut self) {
         self.depth += 1;

@@ -48,7 +48,7 @@ fn composite(
     if fields.is_empty() {
         text.line(&format!("pub struct {name} {{}}"));
     } else {
-        text.open(&format!("pub struct {name} {{"));
+        text.structure(&format!("pub struct {name}"));
         for field in fields {
             match &field.doc {
                 Some(doc) => text.doc(doc),
