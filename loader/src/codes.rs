@@ -34,6 +34,31 @@ bpfplan_plan::codes! {
     /// libbpf had something to say about programs that it loaded.
     pub LIBBPF_WARNS = "BP0616", "libbpf warns about programs";
 
+    /// A map in the kernel is not what a handle of it says.
+    pub MAP_MISMATCH = "BP0650", "a map is not what its handle says";
+    /// A map cannot be opened.
+    pub MAP_NOT_OPENED = "BP0651", "a map cannot be opened";
+    /// The kernel refused an operation on a map.
+    pub MAP_CALL = "BP0652", "the kernel refused an operation on a map";
+    /// A map changes faster than its keys can be read.
+    pub MAP_ITERATION = "BP0653", "the keys of a map have no end";
+    /// A map that holds maps is wanted, and this one does not.
+    pub NOT_OUTER = "BP0654", "a map holds no maps";
+    /// Nobody tells what inner maps of an outer map look like.
+    pub TEMPLATE_UNKNOWN = "BP0655", "an inner template is not known";
+    /// Inner maps must have as many entries as the template.
+    pub INNER_ENTRIES = "BP0656", "inner maps have as many entries as the template";
+    /// The kernel wants the BTF object of other inner maps, and there is none left.
+    pub INNER_BTF = "BP0657", "the BTF of the inner maps is gone";
+    /// The kernel refused to make an inner map.
+    pub INNER_REFUSED = "BP0658", "the kernel refused an inner map";
+    /// A map does not fit an outer map's template.
+    pub INNER_DOES_NOT_FIT = "BP0659", "a map does not fit the template";
+    /// An outer map has no such slot.
+    pub SLOT_BEYOND_END = "BP0660", "a slot is beyond the end";
+    /// A slot that should hold a map is empty.
+    pub SLOT_EMPTY = "BP0661", "a slot is empty already";
+
     /// libbpf's linker refuses the objects.
     pub LINK_REFUSED = "BP0690", "libbpf's linker refuses the objects";
 

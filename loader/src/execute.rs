@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
@@ -16,6 +17,7 @@ use crate::error::{ErrorKind, LoadError};
 use crate::journal::Journal;
 use crate::kernel::{Kernel, MadeProgram};
 use crate::loaded::{Loaded, LoadedMap, LoadedProgram};
+use crate::maps::InnerTemplate;
 use crate::options::LoadOptions;
 use crate::pins::Pins;
 use crate::preflight::{self, Ready};
@@ -423,8 +425,11 @@ impl<'a, K: Kernel> Load<'a, K> {
             programs,
             filled,
             diagnostics,
+            btf_blob,
+            template_btf,
             ..
         } = self;
+        let blob: Arc<[u8]> = btf_blob.into_owned().into();
         let pinned = |index: usize| match named.as_ref().and_then(|named| named.pin(index)) {
             Some(pin) => Some(pin.path.clone()),
             None => directories.iter().find_map(|pins| pins.map(index)),
@@ -442,6 +447,12 @@ impl<'a, K: Kernel> Load<'a, K> {
                 filled: filled.get(&index).copied().unwrap_or(0),
                 max_entries: created.max_entries,
                 btf: created.btf,
+                template: map.inner.as_ref().map(|inner| {
+                    let made = || template_btf.get(&index).copied();
+                    // No template was made for a map that was there; its inner maps may have types.
+                    let btf = if created.reused { inner.btf } else { made() };
+                    InnerTemplate::of_load(inner, plan, btf, &blob)
+                }),
             })
         });
         let paths: HashMap<&str, PathBuf> = directories

@@ -39,6 +39,7 @@ pub mod kernel;
 #[cfg(feature = "link")]
 pub mod link;
 mod loaded;
+pub mod maps;
 mod object_copy;
 mod options;
 mod pinning;
@@ -68,3 +69,4 @@ pub use recording::{PretendFd, RecordedAttributes, RecordedCall, RecordingKernel
 pub use slots::Way;
 pub use sys::{Descriptor, RealKernel};
 pub use unload::{Unloaded, unload};
+pub use zerocopy;

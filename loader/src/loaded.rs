@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use bpfplan_plan::{Diagnostic, MapType};
 
 use crate::kernel::Kernel;
+use crate::maps::InnerTemplate;
 
 /// A finished load. Dropping it closes all descriptors; pinned maps live on.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub struct LoadedMap<F> {
     pub max_entries: u32,
     /// Whether the kernel has the types of key and value.
     pub btf: bool,
+    /// What inner maps of an outer map look like.
+    pub template: Option<InnerTemplate>,
 }
 
 /// A program that was loaded.

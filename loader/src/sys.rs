@@ -1,17 +1,22 @@
-//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`types`],
-//! `linker`, `programs` and `messages`.
+//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`elements`],
+//! [`ring`], [`types`], `linker`, `programs` and `messages`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
+mod elements;
 #[cfg(feature = "link")]
 pub(crate) mod linker;
 #[cfg(any(feature = "link", feature = "programs"))]
 mod messages;
 #[cfg(feature = "programs")]
 mod programs;
+mod ring;
 mod system;
 mod types;
+
+pub(crate) use elements::RealElements;
+pub(crate) use ring::Ring;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -69,7 +74,18 @@ impl AsFd for Descriptor {
     }
 }
 
+impl From<Descriptor> for OwnedFd {
+    fn from(descriptor: Descriptor) -> Self {
+        descriptor.fd
+    }
+}
+
 impl Descriptor {
+    /// A descriptor of BTF.
+    pub(crate) fn of_btf(fd: OwnedFd) -> Self {
+        Self { fd, shape: None }
+    }
+
     fn raw(&self) -> u32 {
         self.fd.as_raw_fd().cast_unsigned()
     }

@@ -39,7 +39,7 @@ pub(super) fn last_errno() -> Errno {
 }
 
 /// libbpf's functions return the negative error number.
-fn check(result: c_int) -> Result<c_int, Errno> {
+pub(super) fn check(result: c_int) -> Result<c_int, Errno> {
     if result < 0 {
         Err(Errno(result.saturating_neg()))
     } else {
@@ -49,7 +49,7 @@ fn check(result: c_int) -> Result<c_int, Errno> {
 
 /// Takes ownership of a descriptor that the kernel just made, and moves it above 2, so that a
 /// process without standard streams does not write its messages into a map.
-fn own(fd: c_int) -> Result<OwnedFd, Errno> {
+pub(super) fn own(fd: c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: the callers hand over a descriptor that a successful bpf() call has just returned,
     // so it is open and nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
