@@ -140,6 +140,10 @@ pub(crate) struct LoadArgs {
     /// Pin every map under its name in this directory of a bpffs; `.` in a name becomes `_`.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pin_maps: Option<PathBuf>,
+    /// Options of the kernel's configuration, such as CONFIG_HZ=250, that count before those of the
+    /// running kernel where the object asks for some; may be compressed by gzip.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) kconfig: Option<PathBuf>,
     /// Keep the maps alive in the foreground until interrupted.
     #[arg(long)]
     pub(crate) hold: bool,

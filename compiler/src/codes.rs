@@ -48,6 +48,8 @@ bpfplan_plan::codes! {
     pub DATA_TOO_LARGE = "BP0110", "too much global data";
     /// Relocations of global data have no effect.
     pub DATA_RELOCATIONS = "BP0111", "pointers in global data";
+    /// Values in `.kconfig` that libbpf mixes up.
+    pub BAD_KCONFIG = "BP0119", "unusable kernel configuration value";
 
     /// `.maps` has no DATASEC.
     pub NO_MAPS_DATASEC = "BP0201", "no BTF about the section .maps";

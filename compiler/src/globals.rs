@@ -98,7 +98,7 @@ fn name(section: &Section<'_>, object: &str) -> String {
 
 /// `internal_map_name` of libbpf: as much of the object's name as there is room for, then the
 /// section's; of a named section the latter only.
-fn internal_map_name(section: &[u8], object: &str) -> String {
+pub(crate) fn internal_map_name(section: &[u8], object: &str) -> String {
     // `obj->name`: 15 bytes of the file's name, up to the first `.`.
     let object = object.as_bytes();
     let object = object.get(..NAME).unwrap_or(object);
@@ -210,7 +210,7 @@ impl Global<'_> {
 pub(crate) fn check_names(maps: &[Map], problems: &mut Problems) {
     let mut names = HashSet::new();
     for map in maps {
-        if names.insert(map.name.as_str()) || map.data.is_none() {
+        if names.insert(map.name.as_str()) || !map.is_internal() {
             continue;
         }
         let message = "two sections of global data, or a map and one, have this name";

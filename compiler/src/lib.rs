@@ -24,6 +24,7 @@ mod elf;
 mod externs;
 mod fixup;
 mod globals;
+mod kconfig;
 mod not_planned;
 mod problems;
 mod programs;
@@ -33,7 +34,7 @@ mod types;
 
 use std::collections::HashSet;
 
-use bpfplan_plan::types::{SecVar, Type, TypeId};
+use bpfplan_plan::types::{Linkage as VarLinkage, SecVar, Type, TypeId};
 use bpfplan_plan::{Diagnostic, Map, Object, Plan, format, rules};
 use sha2::{Digest, Sha256};
 
@@ -44,6 +45,7 @@ use btf::view::View;
 use elf::Elf;
 use fixup::{Datasec, Linkage, Variable};
 use globals::Global;
+use kconfig::Kconfig;
 use problems::Problems;
 
 /// How to compile.
@@ -83,7 +85,7 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
     let raw = read_btf(&elf, problems);
     let kconfig = externs::check(&elf, raw.as_ref(), problems);
     let name = file_name(name);
-    let maps = read_maps(&elf, raw.as_ref(), &name, problems).unwrap_or_default();
+    let maps = read_maps(&elf, raw.as_ref(), kconfig.as_ref(), &name, problems).unwrap_or_default();
     if elf.maps.is_none() {
         programs::check(&elf, &HashSet::new(), problems);
     }
@@ -97,7 +99,7 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
         },
         maps: maps.maps,
         programs: programs::list(&elf),
-        not_planned: not_planned::list(&elf, kconfig),
+        not_planned: not_planned::list(&elf),
         types: maps.types,
         kernel_types: maps.kernel_types,
         btf: maps.btf,
@@ -142,6 +144,7 @@ fn read_btf<'a>(elf: &Elf<'a>, problems: &mut Problems) -> Option<Raw<'a>> {
 fn read_maps(
     elf: &Elf<'_>,
     raw: Option<&Raw<'_>>,
+    kconfig: Option<&Kconfig<'_>>,
     object: &str,
     problems: &mut Problems,
 ) -> Option<Maps> {
@@ -149,9 +152,11 @@ fn read_maps(
     let datasecs = datasecs.unwrap_or_default();
     let globals = globals::read(elf, raw, &datasecs, object, problems);
     let variables = read_definitions(elf, raw, &datasecs, problems)?;
+    let typed = kconfig.filter(|kconfig| kconfig.typed);
     let sections: Vec<&Datasec<'_>> = globals
         .iter()
         .filter_map(|global| datasecs.get(global.datasec?))
+        .chain(typed.map(|kconfig| &kconfig.datasec))
         .collect();
     let types = raw.map(|raw| decode(raw, variables, &sections));
     let types = types
@@ -164,6 +169,7 @@ fn read_maps(
         let datasec = global.datasec.and_then(|place| datasecs.get(place));
         global.map(datasec.and_then(|_| ids.next()), datasec)
     }));
+    maps.extend(kconfig.map(|kconfig| kconfig.map(ids.next(), object)));
     globals::check_names(&maps, problems);
     let contents = globals.iter().filter_map(Global::contents).collect();
     let (view, tags) = (&types.view, &types.tags);
@@ -278,8 +284,11 @@ fn add_datasec(
 ) -> TypeId {
     let mut vars = Vec::with_capacity(section.variables.len());
     for (variable, id) in section.variables.iter().zip(ids) {
-        if variable.linkage == Linkage::Hidden {
-            view.make_static(id);
+        match variable.linkage {
+            Linkage::Hidden => view.set_linkage(id, VarLinkage::Static),
+            // An extern in `.kconfig` is a variable of the map that is made for it.
+            Linkage::Global => view.set_linkage(id, VarLinkage::Global),
+            Linkage::Static | Linkage::Extern | Linkage::Unknown => {}
         }
         vars.push(SecVar {
             var: id,

@@ -10,10 +10,10 @@ use crate::problems::Problems;
 /// Page size for which the plan's numbers are.
 const PAGE_SIZE: u64 = 4096;
 
-/// What the object has besides those, in the order of the sections, `.kconfig` last.
-pub(crate) fn list(elf: &Elf<'_>, kconfig: bool) -> Vec<NotPlanned> {
+/// What the object has besides those, in the order of the sections.
+pub(crate) fn list(elf: &Elf<'_>) -> Vec<NotPlanned> {
     let sections = elf.sections.iter().filter(|section| section.size > 0);
-    let mut list: Vec<NotPlanned> = sections
+    sections
         .filter_map(|section| {
             let kind = match section.role {
                 Role::StructOps => "struct_ops maps",
@@ -34,15 +34,7 @@ pub(crate) fn list(elf: &Elf<'_>, kconfig: bool) -> Vec<NotPlanned> {
                 kind: kind.to_owned(),
             })
         })
-        .collect();
-    if kconfig {
-        let kind = "kernel configuration values".to_owned();
-        list.push(NotPlanned {
-            section: ".kconfig".to_owned(),
-            kind,
-        });
-    }
-    list
+        .collect()
 }
 
 /// An arena must be declared for the variables in it, and hold them.

@@ -77,4 +77,19 @@ bpfplan_plan::codes! {
     pub SLOT_KEY_SIZE = "BP0808", "static slots need keys of 4 bytes";
     /// Programs that are loaded later cannot use what a map's values hold.
     pub PROGRAM_BTF = "BP0809", "programs cannot use a map";
+
+    /// The kernel's configuration cannot be read.
+    pub KCONFIG_UNREADABLE = "BP0850", "the kernel's configuration cannot be read";
+    /// A line of a kernel configuration sets nothing.
+    pub KCONFIG_MALFORMED = "BP0851", "malformed kernel configuration";
+    /// A kernel configuration does not decompress.
+    pub KCONFIG_DAMAGED = "BP0852", "damaged kernel configuration";
+    /// The setting of an option is not of the kind that the object declares.
+    pub KCONFIG_VALUE = "BP0853", "a kernel configuration value does not fit";
+    /// The kernel's configuration has no such option.
+    pub KCONFIG_MISSING = "BP0854", "a kernel configuration value is missing";
+    /// No kernel has such a value.
+    pub KCONFIG_UNKNOWN = "BP0855", "no such kernel configuration value";
+    /// A string of the kernel's configuration is longer than its variable.
+    pub KCONFIG_CUT = "BP0856", "a string was cut";
 }

@@ -11,14 +11,19 @@ use crate::why::Refusal;
 impl<K: Kernel> Load<'_, K> {
     /// Writes the value of the only element: what the plan has of it, then zeros.
     pub(crate) fn write_contents(&self, index: usize, map: &Map) -> Result<(), Diagnostic> {
-        let (Some(data), Some(created)) = (&map.data, self.maps.get(index)) else {
+        let Some(created) = self.maps.get(index) else {
             return Ok(());
         };
-        let bytes = self.contents.get(map.name.as_str()).copied();
-        let value = padded(bytes.unwrap_or_default(), data.size);
+        let bytes = if map.externs.is_empty() {
+            let bytes = self.contents.get(map.name.as_str()).copied();
+            bytes.unwrap_or_default()
+        } else {
+            &self.kconfig.bytes
+        };
+        let value = padded(bytes, map.value_size);
         let written = value.and_then(|value| self.kernel.write(&created.fd, 0, &value));
         written.map_err(|errno| {
-            let step = format!("writing its {} bytes of initial contents", data.size);
+            let step = format!("writing its {} bytes of initial contents", map.value_size);
             self.failed(codes::CONTENTS_REFUSED, step, Call::Write, errno, map)
         })
     }

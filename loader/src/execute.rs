@@ -13,6 +13,7 @@ use crate::codes;
 use crate::create::{Created, Wanted};
 use crate::error::{ErrorKind, LoadError};
 use crate::journal::Journal;
+use crate::kconfig::Resolved;
 use crate::kernel::Kernel;
 use crate::loaded::{Loaded, LoadedMap};
 use crate::options::LoadOptions;
@@ -69,6 +70,7 @@ pub fn load_with<K: Kernel>(
     let Ready {
         pins,
         possible_cpus,
+        kconfig,
         diagnostics,
     } = preflight::check(plan, kernel, options)?;
     let mut load = Load {
@@ -84,6 +86,7 @@ pub fn load_with<K: Kernel>(
         template_btf: HashMap::new(),
         maps: Vec::with_capacity(plan.maps.len()),
         contents: plan.contents_by_map(),
+        kconfig,
         filled: HashMap::new(),
         journal: Journal::default(),
         lock: None,
@@ -116,6 +119,8 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) maps: Vec<Created<K::Fd>>,
     /// The initial contents by name of the map.
     pub(crate) contents: HashMap<&'a str, &'a [u8]>,
+    /// The values of the `.kconfig` map.
+    pub(crate) kconfig: Resolved,
     /// Number of slots filled, by index of the outer map.
     filled: HashMap<usize, u32>,
     pub(crate) journal: Journal,
@@ -244,6 +249,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             plan,
             maps,
             filled,
+            kconfig,
             diagnostics,
             ..
         } = self;
@@ -260,6 +266,11 @@ impl<'a, K: Kernel> Load<'a, K> {
             filled: filled.get(&index).copied().unwrap_or(0),
             max_entries: created.max_entries,
             btf: created.btf,
+            externs: if map.externs.is_empty() {
+                Vec::new()
+            } else {
+                kconfig.externs.clone()
+            },
         });
         Loaded {
             maps: maps.collect(),

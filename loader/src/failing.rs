@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bpfplan_plan::rules::KernelVersion;
 
-use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapBtf, MapInfo, PathKind};
+use crate::kconfig::KernelConfig;
+use crate::kernel::{
+    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapBtf, MapInfo, PathKind,
+};
 
 /// Another kernel, some of whose calls fail, as the given function decides.
 ///
@@ -310,6 +313,19 @@ where
 
     fn version(&self) -> Option<KernelVersion> {
         self.version.or_else(|| self.inner.version())
+    }
+
+    fn identity(&self) -> Identity {
+        self.inner.identity()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        self.ask("has", "").is_ok() && self.inner.has(feature)
+    }
+
+    fn config(&self) -> Result<KernelConfig, Errno> {
+        self.ask("config", "")?;
+        self.inner.config()
     }
 
     fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bpfplan_plan::Diagnostic;
 
+use crate::kconfig::ResolvedExtern;
 use crate::kernel::Kernel;
 
 /// A finished load. Dropping it closes all descriptors; pinned maps live on.
@@ -35,6 +36,8 @@ pub struct LoadedMap<F> {
     pub max_entries: u32,
     /// Whether the kernel has the types of key and value.
     pub btf: bool,
+    /// What the kernel configuration values of a `.kconfig` map became.
+    pub externs: Vec<ResolvedExtern>,
 }
 
 impl<K: Kernel> Loaded<K> {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::kconfig::KernelConfig;
+
 /// How to load. The default neither pins nor holds, so it loads nothing but an empty plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LoadOptions {
@@ -12,4 +14,7 @@ pub struct LoadOptions {
     pub hold: bool,
     /// Raise `RLIMIT_NOFILE` of this process if the plan needs more descriptors than it allows.
     pub raise_nofile: bool,
+    /// Options of the kernel's configuration that count before those of the running kernel, for
+    /// the externs of `.kconfig` (`open_opts.kconfig` of libbpf).
+    pub kconfig: Option<KernelConfig>,
 }

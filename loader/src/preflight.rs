@@ -5,6 +5,7 @@ use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, SlotTarget
 
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
+use crate::kconfig::{self, Resolved};
 use crate::kernel::{FdLimit, Kernel};
 use crate::options::LoadOptions;
 use crate::pins::{self, Pins};
@@ -18,6 +19,8 @@ pub(crate) struct Ready {
     pub(crate) pins: Option<Pins>,
     /// The number of possible CPUs, if the plan asks for it.
     pub(crate) possible_cpus: Option<u32>,
+    /// The values of the `.kconfig` map, if there is one.
+    pub(crate) kconfig: Resolved,
     /// Warnings.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -82,11 +85,15 @@ pub(crate) fn check<K: Kernel>(
     } else {
         None
     };
+    let kconfig = kconfig::resolve(plan, kernel, options.kconfig.as_ref()).map_err(refused)?;
+    let mut kconfig = kconfig.unwrap_or_default();
     let mut diagnostics = programs::warnings(plan, kernel);
+    diagnostics.append(&mut kconfig.diagnostics);
     diagnostics.extend(pins::kernel_name_collisions(plan));
     Ok(Ready {
         pins,
         possible_cpus,
+        kconfig,
         diagnostics,
     })
 }

@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bpfplan_plan::rules::{KernelVersion, Target};
 
-use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind};
+use crate::kconfig::KernelConfig;
+use crate::kernel::{
+    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapInfo, PathKind,
+};
 
 pub use call::{RecordedAttributes, RecordedCall};
 
@@ -19,7 +22,44 @@ pub use call::{RecordedAttributes, RecordedCall};
 #[derive(Debug)]
 pub struct RecordingKernel {
     target: Target,
+    facts: KernelFacts,
     state: Arc<Mutex<State>>,
+}
+
+/// What a [`RecordingKernel`] answers where plans have kernel configuration values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelFacts {
+    /// [`Kernel::identity`].
+    pub identity: Identity,
+    /// The features that [`Kernel::has`] confirms.
+    pub features: Vec<Feature>,
+    /// [`Kernel::config`].
+    pub config: Result<KernelConfig, Errno>,
+}
+
+impl Default for KernelFacts {
+    fn default() -> Self {
+        Self {
+            identity: Identity::default(),
+            features: Vec::new(),
+            config: Err(Errno::ENOENT),
+        }
+    }
+}
+
+impl KernelFacts {
+    /// Those of another kernel.
+    pub fn of<K: Kernel>(kernel: &K) -> Self {
+        let features = [Feature::BpfCookie, Feature::SyscallWrapper];
+        Self {
+            identity: kernel.identity(),
+            features: features
+                .into_iter()
+                .filter(|feature| kernel.has(*feature))
+                .collect(),
+            config: kernel.config(),
+        }
+    }
 }
 
 /// A descriptor of a [`RecordingKernel`].
@@ -58,8 +98,15 @@ impl RecordingKernel {
     pub fn new(target: Target) -> Self {
         Self {
             target,
+            facts: KernelFacts::default(),
             state: Arc::default(),
         }
+    }
+
+    /// Answers what a kernel's configuration and features are as given; without this it has none.
+    #[must_use]
+    pub fn with_facts(self, facts: KernelFacts) -> Self {
+        Self { facts, ..self }
     }
 
     /// Pretends that there is a directory of a BPF file system at the path.
@@ -323,6 +370,18 @@ impl Kernel for RecordingKernel {
 
     fn version(&self) -> Option<KernelVersion> {
         None
+    }
+
+    fn identity(&self) -> Identity {
+        self.facts.identity.clone()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        self.facts.features.contains(&feature)
+    }
+
+    fn config(&self) -> Result<KernelConfig, Errno> {
+        self.facts.config.clone()
     }
 
     fn kernel_structs(&self, _: &[&str]) -> Option<Vec<bool>> {

@@ -1,8 +1,9 @@
-//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`].
+//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`] and [`probe`].
 
 #![allow(unsafe_code)]
 
 mod bpf;
+mod probe;
 mod system;
 
 use std::ffi::CString;
@@ -13,7 +14,10 @@ use std::path::{Path, PathBuf};
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
-use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind};
+use crate::kconfig::KernelConfig;
+use crate::kernel::{
+    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapInfo, PathKind,
+};
 
 /// The running kernel.
 #[derive(Debug, Clone, Copy, Default)]
@@ -230,6 +234,21 @@ impl Kernel for RealKernel {
 
     fn version(&self) -> Option<KernelVersion> {
         KernelVersion::from_release(rustix::system::uname().release().to_str().ok()?)
+    }
+
+    fn identity(&self) -> Identity {
+        system::identity()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        match feature {
+            Feature::BpfCookie => probe::has_bpf_cookie(),
+            Feature::SyscallWrapper => probe::has_syscall_wrapper(),
+        }
+    }
+
+    fn config(&self) -> Result<KernelConfig, Errno> {
+        system::config()
     }
 
     fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {

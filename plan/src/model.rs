@@ -178,6 +178,8 @@ pub struct Extern {
     pub size: u32,
     /// Whether it is 0 where the kernel has no such value; without it, the load fails.
     pub weak: bool,
+    /// Where it is declared, if the object's DWARF tells.
+    pub source: Option<Source>,
 }
 
 /// What kind of value an [`Extern`] is.
@@ -187,15 +189,17 @@ pub struct Extern {
 pub enum ExternKind {
     /// `bool`: `y` or `n`.
     Bool,
-    /// `char`: a letter (`y`, `n`, `m`) or a number.
+    /// `char` or another signed integer of one byte: a letter (`y`, `n`, `m`) or a number.
     Char,
-    /// `enum libbpf_tristate`: `y`, `n` or `m`.
+    /// An unsigned integer of one byte: a letter or a number as well.
+    UnsignedChar,
+    /// `enum libbpf_tristate`: `y` (1), `n` (0) or `m` (2).
     Tristate,
-    /// A signed integer.
+    /// A signed integer of 2, 4 or 8 bytes.
     Signed,
-    /// An unsigned integer.
+    /// An unsigned integer of 2, 4 or 8 bytes.
     Unsigned,
-    /// An array of `char`: a string.
+    /// An array of `char`: a string with a NUL at its end.
     String,
 }
 
@@ -216,7 +220,7 @@ impl<I> Map<I> {
     #[must_use]
     pub fn kernel_name(&self) -> Cow<'_, str> {
         let limit = uapi::BPF_OBJ_NAME_LEN as usize - 1;
-        if self.data.is_some() {
+        if self.is_internal() {
             let bytes = self.name.bytes().take(limit);
             let taken = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
             return bytes
@@ -231,6 +235,14 @@ impl<I> Map<I> {
     #[must_use]
     pub fn is_outer(&self) -> bool {
         self.map_type.is_outer()
+    }
+
+    /// Whether libbpf makes this map on its own, of a section of global data or of the kernel
+    /// configuration values (`bpf_map__is_internal`).
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.map_type.0 == uapi::BPF_MAP_TYPE_ARRAY
+            && (self.data.is_some() || !self.externs.is_empty())
     }
 }
 

@@ -25,7 +25,8 @@ pub enum Step {
         /// Index of the outer map.
         map: usize,
     },
-    /// Write the initial contents of the map into its only element.
+    /// Write the initial contents of the map into its only element; those of `.kconfig` are what
+    /// its values are on this machine.
     WriteContents {
         /// Index of the map.
         map: usize,
@@ -83,9 +84,10 @@ impl Plan {
             if map.inner.is_some() {
                 steps.push(Step::DropTemplate { map: index });
             }
-            if let Some(data) = &map.data {
+            let resolved = !map.externs.is_empty();
+            if map.data.is_some() || resolved {
                 steps.push(Step::WriteContents { map: index });
-                if data.frozen {
+                if resolved || map.data.as_ref().is_some_and(|data| data.frozen) {
                     steps.push(Step::Freeze { map: index });
                 }
             }

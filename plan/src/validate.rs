@@ -12,6 +12,7 @@ use crate::model::{Map, Plan};
 use crate::rules;
 
 mod contents;
+mod externs;
 mod header;
 mod maps;
 mod slots;
@@ -42,6 +43,7 @@ pub fn validate(plan: &Plan) -> Result<(), Vec<Diagnostic>> {
         slots::check(map, &mut problems);
     }
     contents::check(plan, &mut problems);
+    externs::check(plan, &mut problems);
     // What the kernel would say to the slots makes sense only for a sound plan.
     if problems.found.is_empty() {
         for problem in rules::slot_errors(plan) {

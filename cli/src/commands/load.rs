@@ -5,17 +5,18 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
-    ErrorKind, Kernel, LoadError, LoadOptions, Loaded, Progress, RealKernel, RecordingKernel, load,
-    load_with,
+    ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, Progress,
+    RealKernel, RecordingKernel, load, load_with,
 };
 use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Plan, Step};
 use serde::Serialize;
 
 use crate::args::{LoadArgs, LoadFormat};
-use crate::documents::{DryRunDocument, LoadDocument, LoadedMap};
+use crate::documents::{DryRunDocument, LoadDocument, LoadedExtern, LoadedMap};
 use crate::exit::Exit;
 use crate::input::{self, Input};
+use crate::kconfig;
 use crate::output;
 use crate::render::escape::plain;
 use crate::signals;
@@ -33,14 +34,26 @@ pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
             return Ok(Exit::Refused);
         }
     };
+    let kconfig = match args.kconfig.as_deref().map(kconfig::read).transpose() {
+        Ok(kconfig) => kconfig,
+        Err(diagnostics) => {
+            output::failure(&diagnostics, json)?;
+            return Ok(Exit::Refused);
+        }
+    };
     if args.dry_run {
-        dry_run(args, input, json)
+        dry_run(args, input, kconfig, json)
     } else {
-        load_maps(args, input, json)
+        load_maps(args, input, kconfig, json)
     }
 }
 
-fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
+fn load_maps(
+    args: &LoadArgs,
+    input: Input,
+    kconfig: Option<KernelConfig>,
+    json: bool,
+) -> io::Result<Exit> {
     // From before the first map on: a signal in the middle would leave half a load.
     let mut signals = signals::collect()?;
     let mut caught = None;
@@ -48,6 +61,7 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         pin_maps: args.pin_maps.clone(),
         hold: args.hold,
         raise_nofile: true,
+        kconfig,
     };
     let mut say = |progress: Progress<'_>| {
         if args.verbose && progress != Progress::Filling {
@@ -92,13 +106,21 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
 }
 
 /// Executes the plan on a kernel that only writes down the calls.
-fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
+fn dry_run(
+    args: &LoadArgs,
+    input: Input,
+    kconfig: Option<KernelConfig>,
+    json: bool,
+) -> io::Result<Exit> {
     let machine = RealKernel::new();
     let target = Target {
         page_size: machine.page_size(),
         possible_cpus: machine.possible_cpus().unwrap_or(1),
     };
     let mut kernel = RecordingKernel::new(target);
+    if input.plan.maps.iter().any(|map| !map.externs.is_empty()) {
+        kernel = kernel.with_facts(KernelFacts::of(&machine));
+    }
     let pin_maps = args.pin_maps.as_deref().map(resolved);
     if let Some(directory) = &pin_maps {
         // A directory that is there is used, and any other is made: whether that works, only
@@ -113,6 +135,7 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         pin_maps,
         hold: true,
         raise_nofile: false,
+        kconfig,
     };
     match load(&input.plan, &kernel, &options) {
         Ok(loaded) => {
@@ -176,6 +199,7 @@ fn document<K: Kernel>(loaded: &Loaded<K>, warnings: Vec<Diagnostic>) -> io::Res
         reused: false,
         filled: map.filled,
         max_entries: map.max_entries,
+        externs: map.externs.iter().map(LoadedExtern::new).collect(),
     });
     to_json(&LoadDocument {
         maps: maps.collect(),
@@ -270,8 +294,7 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
             format!("close the inner template of {}", name(map))
         }
         Progress::Step(Step::WriteContents { map }) => {
-            let data = plan.maps.get(map).and_then(|map| map.data.as_ref());
-            let size = data.map_or(0, |data| data.size);
+            let size = plan.maps.get(map).map_or(0, |map| map.value_size);
             format!("write {} into {}", count(size, "byte"), name(map))
         }
         Progress::Step(Step::Freeze { map }) => format!("freeze {}", name(map)),

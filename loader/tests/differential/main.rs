@@ -167,12 +167,7 @@ fn both_refuse(plan: &Plan, theirs: &Object) -> Outcome {
 
 /// The plan's maps against libbpf's getters after open, templates included.
 fn same_declarations(plan: &Plan, theirs: &Object) -> Outcome {
-    let theirs: Vec<Declared> = theirs
-        .maps()
-        .iter()
-        .filter(|map| !map.is_internal() || !map.name().ends_with(".kconfig"))
-        .map(|map| map.declared())
-        .collect();
+    let theirs: Vec<Declared> = theirs.maps().iter().map(|map| map.declared()).collect();
     // Struct_ops maps are not internal for libbpf, and stand after the declared ones.
     let theirs: Vec<Declared> = theirs
         .into_iter()
@@ -221,7 +216,11 @@ fn compare_loads(fixture: &Fixture, compiled: &Compiled, theirs: &Object) -> Out
     } else {
         Vec::new()
     };
-    sequence::compare(&our_calls, &their_calls, &withheld)?;
+    let externs = compiled.plan.maps.iter().flat_map(|map| &map.externs);
+    let probes = externs
+        .filter(|it| it.name == "LINUX_HAS_BPF_COOKIE")
+        .count();
+    sequence::compare(&our_calls, &their_calls, &withheld, probes)?;
     let btf_was_refused = sequence::btf_was_refused(&their_calls);
     let theirs: Vec<_> = theirs.maps();
     if ours.maps.len() != theirs.len() {

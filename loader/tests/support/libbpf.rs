@@ -49,6 +49,28 @@ impl Object {
         Ok(Self(object))
     }
 
+    /// Opens an object file with values for its `.kconfig`.
+    ///
+    /// # Errors
+    /// The errno, positive.
+    pub fn open_with_kconfig(path: &Path, kconfig: &CStr) -> Result<Self, i32> {
+        let path = CString::new(path.to_str().expect("UTF-8 path")).expect("no NUL");
+        let options = sys::bpf_object_open_opts {
+            sz: size_of::<sys::bpf_object_open_opts>() as _,
+            kconfig: kconfig.as_ptr(),
+            ..Default::default()
+        };
+        // SAFETY: both strings are NUL-terminated, and libbpf copies what it keeps of them.
+        let object = unsafe {
+            sys::libbpf_set_print(None);
+            sys::bpf_object__open_file(path.as_ptr(), &raw const options)
+        };
+        if object.is_null() {
+            return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+        }
+        Ok(Self(object))
+    }
+
     /// Opens the bytes of an object as those of a file `random.bpf.o`. libbpf's log goes where it went before.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ pub(super) fn check(plan: &Plan, map: &Map, problems: &mut Problems) {
         problems.map(map, codes::PLAN_MAP, "inner", message);
     }
     any(plan, template, problems);
-    if template.data.is_some() {
+    if template.data.is_some() || !template.externs.is_empty() {
         let message = "a template has no initial contents";
         problems.map(template, codes::PLAN_MAP, "data", message);
     }

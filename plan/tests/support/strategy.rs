@@ -75,18 +75,21 @@ fn extern_value() -> impl Strategy<Value = Extern> {
     let kind = prop_oneof![
         Just(ExternKind::Bool),
         Just(ExternKind::Char),
+        Just(ExternKind::UnsignedChar),
         Just(ExternKind::Tristate),
         Just(ExternKind::Signed),
         Just(ExternKind::Unsigned),
         Just(ExternKind::String),
     ];
-    (text(), kind, any::<[u32; 2]>(), any::<bool>()).prop_map(
-        |(name, kind, [offset, size], weak)| Extern {
+    let source = option::of(source());
+    (text(), kind, any::<[u32; 2]>(), any::<bool>(), source).prop_map(
+        |(name, kind, [offset, size], weak, source)| Extern {
             name,
             kind,
             offset,
             size,
             weak,
+            source,
         },
     )
 }

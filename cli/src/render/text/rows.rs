@@ -193,7 +193,7 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
     if map.pinning == Pinning::ByName {
         push_fact(&mut row.rest, "pinning by name");
     }
-    if map.data.is_some() {
+    if map.is_internal() {
         // The variables and their types stand below.
         return row;
     }
@@ -208,12 +208,16 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
 }
 
 fn write(map: &Map, zero: bool) -> Row {
-    let size = map.data.as_ref().map_or(0, |data| data.size);
-    let all_zero = if zero { ", all 0" } else { "" };
+    let size = map.data.as_ref().map_or(map.value_size, |data| data.size);
+    let what = match (map.externs.is_empty(), zero) {
+        (false, _) => ", resolved on the target",
+        (true, true) => ", all 0",
+        (true, false) => "",
+    };
     Row {
         verb: "write",
         names: plain(&map.name).into_owned(),
-        rest: format!("{}{all_zero}", count(size, "byte")),
+        rest: format!("{}{what}", count(size, "byte")),
         ..Row::default()
     }
 }
