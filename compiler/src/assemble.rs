@@ -1,6 +1,5 @@
 //! Makes the plan's maps out of declarations and slots.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use bpfplan_plan::btf::{EncodeError, encode};
@@ -10,6 +9,7 @@ use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{
     BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Slot, Template, rules, uapi,
 };
+use foldhash::HashMap;
 
 use crate::btf::view::View;
 use crate::codes;
@@ -39,23 +39,24 @@ pub(crate) fn assemble(
     endianness: Endianness,
     problems: &mut Problems,
 ) -> Maps {
-    decide_btf(view, tags, &mut maps, problems);
-
-    let mut selection = Selection::new(view, tags);
     for map in &mut maps {
-        renumber(map, &mut selection, true);
-        if let Some(inner) = &mut map.inner {
-            renumber(inner, &mut selection, true);
-        }
+        propose_btf(map);
+        map.inner.iter_mut().for_each(propose_btf);
     }
-    let kernel_types = selection.len();
-    for map in &mut maps {
-        renumber(map, &mut selection, false);
-        if let Some(inner) = &mut map.inner {
-            renumber(inner, &mut selection, false);
+    let declared: Vec<Ids> = maps.iter().map(ids).collect();
+    let mut numbered = number(view, tags, &mut maps);
+    if refuse_btf(&numbered, &mut maps, problems) {
+        // What the kernel does not get stands behind what it gets, so all ids change.
+        for (map, ids) in maps.iter_mut().zip(declared) {
+            set_ids(map, ids);
         }
+        numbered = number(view, tags, &mut maps);
     }
-    let types = selection.finish();
+    let Numbered {
+        types,
+        kernel_types,
+        ..
+    } = numbered;
     let count = usize::try_from(kernel_types).unwrap_or(usize::MAX);
     let btf = match types.get(..count) {
         Some(kernel) if !kernel.is_empty() => encode(kernel, endianness),
@@ -75,21 +76,30 @@ pub(crate) fn assemble(
     }
 }
 
-/// The map of a declaration.
-pub(crate) fn declared(declaration: &Declaration, slots: Vec<Slot>) -> Map {
+/// The map of a declaration; `id` gives the view's id of a type of the section.
+pub(crate) fn declared(
+    declaration: &Declaration,
+    slots: Vec<Slot>,
+    id: &impl Fn(u32) -> TypeId,
+) -> Map {
     let definition = &declaration.definition;
     let inner = definition.inner.as_deref().map(|inner| {
         let name = format!("{}.inner", declaration.name);
-        map::<NoTemplate>(name, inner, None)
+        map::<NoTemplate>(name, inner, id, None)
     });
-    let mut map = map::<Template>(declaration.name.clone(), definition, inner);
+    let mut map = map::<Template>(declaration.name.clone(), definition, id, inner);
     map.slots = slots;
     map.source = declaration.source.clone();
     map
 }
 
 /// `fill_map_from_def` of libbpf; type ids are the view's until they are renumbered.
-fn map<I>(name: String, definition: &Definition, inner: Option<I>) -> Map<I> {
+fn map<I>(
+    name: String,
+    definition: &Definition,
+    id: &impl Fn(u32) -> TypeId,
+    inner: Option<I>,
+) -> Map<I> {
     let map_type = MapType(definition.map_type);
     let max_entries = match definition.max_entries {
         0 if map_type.0 == uapi::BPF_MAP_TYPE_PERF_EVENT_ARRAY => MaxEntries::PossibleCpus,
@@ -108,8 +118,8 @@ fn map<I>(name: String, definition: &Definition, inner: Option<I>) -> Map<I> {
         map_extra: definition.map_extra,
         numa_node: definition.numa_node,
         pinning: definition.pinning(),
-        key_type: definition.key,
-        value_type: definition.value,
+        key_type: definition.key.map(id),
+        value_type: definition.value.map(id),
         btf: None,
         inner,
         slots: Vec::new(),
@@ -120,30 +130,78 @@ fn map<I>(name: String, definition: &Definition, inner: Option<I>) -> Map<I> {
     }
 }
 
-/// Decides for each map whether the kernel gets its types, and warns where it does not take them.
-fn decide_btf(view: &View, tags: &Tags, maps: &mut [Map], problems: &mut Problems) {
-    // The rules look at types by their ids in one list, so there is a first numbering of all.
+/// The types of key and value of a map and of its template.
+type Ids = [Option<TypeId>; 4];
+
+fn ids(map: &Map) -> Ids {
+    let inner = map.inner.as_ref();
+    let [key, value] = inner.map_or([None; 2], |inner| [inner.key_type, inner.value_type]);
+    [map.key_type, map.value_type, key, value]
+}
+
+fn set_ids(map: &mut Map, ids: Ids) {
+    [map.key_type, map.value_type] = [ids[0], ids[1]];
+    if let Some(inner) = &mut map.inner {
+        [inner.key_type, inner.value_type] = [ids[2], ids[3]];
+    }
+}
+
+/// The types with their final ids, and those that make the kernel refuse the whole blob.
+struct Numbered {
+    types: Vec<Type>,
+    kernel_types: u32,
+    verifier: HashMap<TypeId, Rc<str>>,
+}
+
+/// Gives the plan's ids to all maps: first to those whose types the kernel gets.
+fn number(view: &View, tags: &Tags, maps: &mut [Map]) -> Numbered {
     let mut selection = Selection::new(view, tags);
-    let mut numbered: Vec<Map> = maps.to_vec();
-    for map in &mut numbered {
-        number(map, &mut selection);
-        if let Some(inner) = &mut map.inner {
-            number(inner, &mut selection);
+    let mut kernel_types = 0;
+    for kernel in [true, false] {
+        for map in &mut *maps {
+            renumber(map, &mut selection, kernel);
+            if let Some(inner) = &mut map.inner {
+                renumber(inner, &mut selection, kernel);
+            }
+        }
+        if kernel {
+            kernel_types = selection.len();
         }
     }
     let types = selection.finish();
-    let verifier = selection.refused(&types);
+    Numbered {
+        verifier: selection.refused(&types),
+        types,
+        kernel_types,
+    }
+}
+
+/// Marks a map that has types and is of a kind that takes them.
+fn propose_btf<I>(map: &mut Map<I>) {
+    let typed = map.key_type.is_some() || map.value_type.is_some();
+    // Filled in with the final ids by `renumber`.
+    map.btf = (typed && rules::wants_btf(map.map_type)).then_some(BtfIds {
+        key_type_id: 0,
+        value_type_id: 0,
+    });
+}
+
+/// Takes the types from maps that the kernel would not create with them, and warns. Says whether
+/// there were such.
+fn refuse_btf(numbered: &Numbered, maps: &mut [Map], problems: &mut Problems) -> bool {
     let mut refusals = Refusals {
-        types: &types,
-        verifier,
-        known: HashMap::new(),
+        types: &numbered.types,
+        verifier: &numbered.verifier,
+        known: HashMap::default(),
     };
-    for (map, numbered) in maps.iter_mut().zip(&numbered) {
-        decide(map, numbered, &mut refusals, problems, None);
-        if let (Some(inner), Some(numbered)) = (&mut map.inner, &numbered.inner) {
-            decide(inner, numbered, &mut refusals, problems, Some(&map.name));
+    let mut changed = false;
+    for map in maps {
+        changed |= decide(map, &mut refusals, problems, None);
+        if let Some(inner) = &mut map.inner {
+            changed |= decide(inner, &mut refusals, problems, Some(&map.name));
         }
     }
+    changed
 }
 
 /// Everything of a map that decides whether the kernel takes its types.
@@ -153,7 +211,7 @@ type Shape = (MapType, [[u32; 2]; 3], [Option<TypeId>; 2]);
 struct Refusals<'t> {
     types: &'t [Type],
     /// Types that make the kernel refuse the whole blob.
-    verifier: HashMap<TypeId, Rc<str>>,
+    verifier: &'t HashMap<TypeId, Rc<str>>,
     known: HashMap<Shape, Option<Rc<str>>>,
 }
 
@@ -169,7 +227,7 @@ impl Refusals<'_> {
             [sizes, [map.map_flags, counted], [entries, 0]],
             [map.key_type, map.value_type],
         );
-        let (types, verifier) = (self.types, &self.verifier);
+        let (types, verifier) = (self.types, self.verifier);
         let unloadable = || {
             let mut ids = map.key_type.iter().chain(&map.value_type);
             ids.find_map(|id| verifier.get(id).cloned())
@@ -182,34 +240,24 @@ impl Refusals<'_> {
     }
 }
 
-fn number<I>(map: &mut Map<I>, selection: &mut Selection<'_>) {
-    map.key_type = map.key_type.map(|id| selection.add(id));
-    map.value_type = map.value_type.map(|id| selection.add(id));
-}
-
+/// Whether the map lost its types.
 fn decide<I>(
     map: &mut Map<I>,
-    numbered: &Map<I>,
     refusals: &mut Refusals<'_>,
     problems: &mut Problems,
     outer: Option<&str>,
-) {
-    let untyped = map.key_type.is_none() && map.value_type.is_none();
-    if untyped || !rules::wants_btf(map.map_type) {
-        return;
+) -> bool {
+    if map.btf.is_none() {
+        return false;
     }
-    let Some(reason) = refusals.get(numbered) else {
-        // Filled in with the final ids by `renumber`.
-        map.btf = Some(BtfIds {
-            key_type_id: 0,
-            value_type_id: 0,
-        });
-        return;
+    let Some(reason) = refusals.get(map) else {
+        return false;
     };
+    map.btf = None;
     // A map whose sizes the kernel refuses is not created at all, and lint says so.
     let sizes = |refusal: &Refusal| matches!(refusal.field, "key_size" | "value_size");
     if create::refusals(map).iter().any(sizes) {
-        return;
+        return true;
     }
     let what = if outer.is_some() {
         "the template is"
@@ -225,6 +273,7 @@ fn decide<I>(
         diagnostic = diagnostic.field("values");
     }
     problems.add(diagnostic);
+    true
 }
 
 /// Gives the final ids to those maps whose types the kernel gets, or to the others.
@@ -232,7 +281,8 @@ fn renumber<I>(map: &mut Map<I>, selection: &mut Selection<'_>, kernel: bool) {
     if map.btf.is_some() != kernel {
         return;
     }
-    number(map, selection);
+    map.key_type = map.key_type.map(|id| selection.add(id));
+    map.value_type = map.value_type.map(|id| selection.add(id));
     if let Some(ids) = &mut map.btf {
         let id = |ty: Option<TypeId>| ty.map_or(0, |id| id.0);
         *ids = BtfIds {

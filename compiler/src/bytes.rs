@@ -1,5 +1,7 @@
 //! Reads numbers and names out of untrusted bytes.
 
+use std::borrow::Cow;
+
 use bpfplan_plan::Endianness;
 
 /// Longest name that is kept: the kernel's BTF takes names below `KSYM_NAME_LEN` = 512 bytes.
@@ -34,6 +36,14 @@ pub(crate) fn name_at(strings: &[u8], offset: usize) -> Option<&[u8]> {
         Some(end) => window.get(..end),
         None if window.len() > MAX_NAME => Some(window),
         None => None,
+    }
+}
+
+/// As [`text`], without a copy of what is short UTF-8, as most names are.
+pub(crate) fn borrowed_text(name: &[u8]) -> Cow<'_, str> {
+    match str::from_utf8(name) {
+        Ok(text) if name.len() <= MAX_NAME => Cow::Borrowed(text),
+        _ => Cow::Owned(text(name)),
     }
 }
 

@@ -1,12 +1,13 @@
 //! One declaration per `.maps` variable (`bpf_object__init_user_btf_map`).
 
-use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use bpfplan_plan::types::{Type, TypeId};
-use bpfplan_plan::{Code, Diagnostic, Source, uapi};
+use bpfplan_plan::uapi::{self, BTF_KIND_STRUCT};
+use bpfplan_plan::{Code, Diagnostic, Source};
+use foldhash::{HashMap, HashSet, HashSetExt as _};
 
-use crate::btf::view::{View, kind};
+use crate::btf::raw::Raw;
+use crate::btf::shape::kind;
 use crate::bytes::MAX_NAME;
 use crate::codes;
 use crate::definition::{Definition, Definitions};
@@ -23,21 +24,28 @@ pub(crate) struct Declaration {
     pub(crate) definition: Rc<Definition>,
 }
 
-/// Reads the declarations of all variables, in the order of the section.
-///
-/// `types` has the id of each variable in the view. A variable with a problem is left out.
+/// The declarations of an object.
+#[derive(Debug, Default)]
+pub(crate) struct Declarations {
+    /// In the order of the section; a variable with a problem is left out.
+    pub(crate) list: Vec<Declaration>,
+    /// The types of all keys and values.
+    pub(crate) types: Vec<u32>,
+}
+
+/// Reads the declarations of all variables.
 pub(crate) fn read(
-    view: &View,
-    variables: &[(Variable, TypeId)],
+    raw: &Raw<'_>,
+    variables: &[Variable],
     section_size: u64,
-    sources: &HashMap<String, Source>,
+    sources: &HashMap<&str, Source>,
     problems: &mut Problems,
-) -> Vec<Declaration> {
-    let mut definitions = Definitions::new(view);
-    let mut names: HashSet<&str> = HashSet::new();
+) -> Declarations {
+    let mut definitions = Definitions::new(raw);
+    let mut names: HashSet<&str> = HashSet::with_capacity(variables.len());
     let mut arena: Option<&str> = None;
-    let mut declarations = Vec::new();
-    for (variable, ty) in variables {
+    let mut declarations = Vec::with_capacity(variables.len());
+    for variable in variables {
         let name = variable.name.as_str();
         let source = sources.get(name);
         let report = |code: Code, message: String| {
@@ -60,7 +68,8 @@ pub(crate) fn read(
             problems.add(report(codes::DUPLICATE_NAME, message));
             continue;
         }
-        let struct_id = match check_place(view, variable, *ty, section_size) {
+        let place = check_place(raw, &mut definitions, variable, section_size);
+        let struct_id = match place {
             Ok(id) => id,
             Err(diagnostic) => {
                 problems.add(diagnostic.map(name).at(source, "declared here"));
@@ -91,7 +100,10 @@ pub(crate) fn read(
             definition,
         });
     }
-    declarations
+    Declarations {
+        list: declarations,
+        types: definitions.into_types(),
+    }
 }
 
 /// What the kernel takes as the first 15 bytes of a name, and what no pin and no terminal takes.
@@ -120,11 +132,11 @@ fn check_name(name: &str) -> Result<(), String> {
 
 /// The checks of `bpf_object__init_user_btf_map` before it reads the struct, whose id this gives.
 fn check_place(
-    view: &View,
+    raw: &Raw<'_>,
+    definitions: &mut Definitions<'_>,
     variable: &Variable,
-    var: TypeId,
     section_size: u64,
-) -> Result<TypeId, Diagnostic> {
+) -> Result<u32, Diagnostic> {
     let error = Diagnostic::error;
     let end = u64::from(variable.offset).saturating_add(u64::from(variable.size));
     if end > section_size {
@@ -147,23 +159,18 @@ fn check_place(
         )
         .help(help));
     }
-    let Some(Type::Var { to, .. }) = view.get(var) else {
-        return Err(error(
-            codes::NOT_A_STRUCT,
-            "it is not a variable".to_owned(),
-        ));
-    };
-    let (id, ty) = view.skip_modifiers(*to);
-    let Some(Type::Struct(definition)) = ty else {
+    let to = raw.get(variable.id).map_or(0, |var| var.last);
+    let (id, ty) = definitions.skip_modifiers(to)?;
+    let Some(definition) = ty.filter(|ty| ty.kind == BTF_KIND_STRUCT) else {
         let message = format!("it is {}, maps are declared as structs", kind(ty));
         return Err(error(codes::NOT_A_STRUCT, message));
     };
-    if definition.size > variable.size {
+    if definition.last > variable.size {
         return Err(error(
             codes::BAD_SIZE,
             format!(
                 "its struct has {} bytes, its variable {}",
-                definition.size, variable.size
+                definition.last, variable.size
             ),
         ));
     }

@@ -1,15 +1,21 @@
 //! The members of a map's struct (`parse_btf_map_def`), read once per struct.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
-use bpfplan_plan::types::{Composite, Member, Type, TypeId};
+use bpfplan_plan::uapi::{
+    BTF_KIND_ARRAY, BTF_KIND_ENUM, BTF_KIND_ENUM64, BTF_KIND_FUNC_PROTO, BTF_KIND_PTR,
+    BTF_KIND_STRUCT,
+};
 use bpfplan_plan::{Code, Diagnostic, Pinning, Severity, Source, uapi};
+use foldhash::HashMap;
 
-use crate::btf::view::{Unsized, View, kind};
+use crate::btf::raw::{Raw, RawType};
+use crate::btf::reach::Reach;
+use crate::btf::shape::{Circles, Unsized, kind, size};
+use crate::bytes::text;
 use crate::codes;
 
-/// What a struct declares. Ids are the view's.
+/// What a struct declares. Ids are the section's.
 #[derive(Debug, Default)]
 pub(crate) struct Definition {
     pub(crate) map_type: u32,
@@ -18,8 +24,8 @@ pub(crate) struct Definition {
     pub(crate) numa_node: u32,
     pub(crate) key_size: u32,
     pub(crate) value_size: u32,
-    pub(crate) key: Option<TypeId>,
-    pub(crate) value: Option<TypeId>,
+    pub(crate) key: Option<u32>,
+    pub(crate) value: Option<u32>,
     pub(crate) map_extra: u64,
     pub(crate) pinned: bool,
     /// The inner template of an outer map with `values`.
@@ -92,8 +98,8 @@ impl Fault {
 /// All problems of a struct. Many maps can share a struct, and many structs a template.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Faults {
-    own: Rc<[Fault]>,
-    template: Rc<[Fault]>,
+    own: Option<Rc<[Fault]>>,
+    template: Option<Rc<[Fault]>>,
     /// How many of them are errors.
     pub(crate) errors: usize,
 }
@@ -103,14 +109,15 @@ impl Faults {
         let errors = own.iter().filter(|it| it.severity == Severity::Error);
         Self {
             errors: errors.count().saturating_add(template.errors),
-            own: own.into(),
+            own: (!own.is_empty()).then(|| own.into()),
             template: template.own,
         }
     }
 
     /// The problems, those of the template last.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Fault> {
-        self.own.iter().chain(self.template.iter())
+        let both = [&self.own, &self.template];
+        both.into_iter().flatten().flat_map(|faults| faults.iter())
     }
 }
 
@@ -119,23 +126,43 @@ type Parsed = (Option<Rc<Definition>>, Faults);
 
 /// Reads structs, each once: hostile objects could have many maps of one huge struct.
 #[derive(Debug)]
-pub(crate) struct Definitions<'v> {
-    view: &'v View,
-    maps: HashMap<TypeId, Parsed>,
-    templates: HashMap<TypeId, Parsed>,
+pub(crate) struct Definitions<'a> {
+    raw: &'a Raw<'a>,
+    reach: Reach<'a>,
+    maps: HashMap<u32, Parsed>,
+    templates: HashMap<u32, Parsed>,
+    circles: Circles,
+    /// The types of keys and values.
+    types: Vec<u32>,
 }
 
-impl<'v> Definitions<'v> {
-    pub(crate) fn new(view: &'v View) -> Self {
+impl<'a> Definitions<'a> {
+    pub(crate) fn new(raw: &'a Raw<'a>) -> Self {
         Self {
-            view,
-            maps: HashMap::new(),
-            templates: HashMap::new(),
+            raw,
+            reach: Reach::new(raw),
+            maps: HashMap::default(),
+            templates: HashMap::default(),
+            circles: Circles::default(),
+            types: Vec::new(),
         }
     }
 
+    /// Skips what may stand between a variable and its struct.
+    pub(crate) fn skip_modifiers(
+        &mut self,
+        id: u32,
+    ) -> Result<(u32, Option<&'a RawType<'a>>), Diagnostic> {
+        self.reach.skip_modifiers(id)
+    }
+
+    /// The types of all keys and values that were met.
+    pub(crate) fn into_types(self) -> Vec<u32> {
+        self.types
+    }
+
     /// What the struct with that id declares.
-    pub(crate) fn get(&mut self, id: TypeId) -> Parsed {
+    pub(crate) fn get(&mut self, id: u32) -> Parsed {
         if let Some(parsed) = self.maps.get(&id) {
             return parsed.clone();
         }
@@ -144,7 +171,7 @@ impl<'v> Definitions<'v> {
         parsed
     }
 
-    fn template(&mut self, id: TypeId) -> Parsed {
+    fn template(&mut self, id: u32) -> Parsed {
         if let Some(parsed) = self.templates.get(&id) {
             return parsed.clone();
         }
@@ -153,8 +180,9 @@ impl<'v> Definitions<'v> {
         parsed
     }
 
-    fn parse(&mut self, id: TypeId, inner: bool) -> Parsed {
-        let Some(Type::Struct(composite)) = self.view.get(id) else {
+    fn parse(&mut self, id: u32, inner: bool) -> Parsed {
+        let composite = self.raw.get(id).filter(|ty| ty.kind == BTF_KIND_STRUCT);
+        let Some(composite) = composite else {
             return (None, Faults::default());
         };
         let mut parser = Parser {
@@ -172,8 +200,8 @@ impl<'v> Definitions<'v> {
     }
 }
 
-struct Parser<'p, 'v> {
-    definitions: &'p mut Definitions<'v>,
+struct Parser<'p, 'a> {
+    definitions: &'p mut Definitions<'a>,
     /// Whether this is an inner template.
     inner: bool,
     result: Definition,
@@ -183,14 +211,37 @@ struct Parser<'p, 'v> {
     template_faults: Faults,
 }
 
+/// A member of a map's struct.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    ty: u32,
+    /// Offset in bytes.
+    offset: u32,
+}
+
 type Checked<T> = Result<T, Fault>;
 
-impl Parser<'_, '_> {
-    fn members(&mut self, composite: &Composite) {
-        let last = composite.members.len().saturating_sub(1);
-        for (index, member) in composite.members.iter().enumerate() {
-            let name = member.name.as_deref().unwrap_or_default();
-            if let Err(mut fault) = self.member(name, member, index == last) {
+impl<'a> Parser<'_, 'a> {
+    fn members(&mut self, composite: &RawType<'_>) {
+        let last = usize::from(composite.vlen).saturating_sub(1);
+        // With the kind flag, the upper eight bits are the width of a bitfield.
+        let bits = if composite.flag {
+            0x00ff_ffff
+        } else {
+            u32::MAX
+        };
+        for (index, [name, ty, offset]) in composite.parts().enumerate() {
+            let name = self.definitions.raw.name(name);
+            let member = Member {
+                ty,
+                offset: (offset & bits) / 8,
+            };
+            let known = str::from_utf8(name).unwrap_or_default();
+            let result = match known {
+                "" if !name.is_empty() => Err(unknown(name)),
+                known => self.member(known, member, index == last),
+            };
+            if let Err(mut fault) = result {
                 fault.inner |= self.inner;
                 self.faults.push(fault);
             }
@@ -209,7 +260,7 @@ impl Parser<'_, '_> {
             .any(|fault| fault.severity == Severity::Error)
     }
 
-    fn member(&mut self, name: &str, member: &Member, last: bool) -> Checked<()> {
+    fn member(&mut self, name: &str, member: Member, last: bool) -> Checked<()> {
         match name {
             "type" => {
                 self.typed = true;
@@ -258,22 +309,20 @@ impl Parser<'_, '_> {
                 let message = "the struct has a member without a name";
                 return Err(Fault::new(codes::UNKNOWN_FIELD, name, message));
             }
-            _ => {
-                let message = format!("the field '{}' is unknown", name.escape_debug());
-                let fault = Fault::new(codes::UNKNOWN_FIELD, name, message);
-                return Err(fault.help(
-                    "fields are type, key, value, key_size, value_size, max_entries, map_flags, \
-                     map_extra, numa_node, pinning and values",
-                ));
-            }
+            _ => return Err(unknown(name.as_bytes())),
         }
         Ok(())
     }
 
+    /// Skips typedefs and modifiers in front of a member's type.
+    fn skip_modifiers(&mut self, name: &str, id: u32) -> Checked<(u32, Option<&'a RawType<'a>>)> {
+        let end = self.definitions.skip_modifiers(id);
+        end.map_err(|_| circle(name))
+    }
+
     /// `__uint(name, number)`: a pointer to an array of that many elements.
-    fn number(&self, name: &str, member: &Member) -> Checked<u32> {
-        let view = self.definitions.view;
-        let bad = |what: &str, ty: Option<&Type>| {
+    fn number(&mut self, name: &str, member: Member) -> Checked<u32> {
+        let bad = |what: &str, ty: Option<&RawType<'_>>| {
             let message = format!(
                 "{name} is {what}{}; a number is declared as a pointer to an array of that length",
                 kind(ty)
@@ -281,42 +330,46 @@ impl Parser<'_, '_> {
             Fault::new(codes::BAD_NUMBER, name, message)
                 .help(format!("write __uint({name}, NUMBER)"))
         };
-        let (_, ty) = view.skip_modifiers(member.ty);
-        let Some(Type::Ptr { to }) = ty else {
+        let (_, ty) = self.skip_modifiers(name, member.ty)?;
+        let Some(pointer) = ty.filter(|ty| ty.kind == BTF_KIND_PTR) else {
             return Err(bad("", ty));
         };
-        match view.get(*to) {
-            Some(Type::Array { length, .. }) => Ok(*length),
-            ty => Err(bad("a pointer to ", ty)),
+        let ty = self.definitions.raw.get(pointer.last);
+        match ty.filter(|ty| ty.kind == BTF_KIND_ARRAY) {
+            Some(array) => {
+                let [_, _, length] = array.array();
+                Ok(length)
+            }
+            None => Err(bad("a pointer to ", ty)),
         }
     }
 
     /// `__ulong(name, number)` as well: an enum with one enumerator.
-    fn long(&mut self, name: &str, member: &Member) -> Checked<u64> {
-        let (_, ty) = self.definitions.view.skip_modifiers(member.ty);
-        let (list, wide) = match ty {
-            Some(Type::Enum(list)) => (list, false),
-            Some(Type::Enum64(list)) => (list, true),
-            _ => return self.number(name, member).map(u64::from),
+    fn long(&mut self, name: &str, member: Member) -> Checked<u64> {
+        let (_, ty) = self.skip_modifiers(name, member.ty)?;
+        let is_enum = |ty: &&RawType<'_>| matches!(ty.kind, BTF_KIND_ENUM | BTF_KIND_ENUM64);
+        let Some(list) = ty.filter(is_enum) else {
+            return self.number(name, member).map(u64::from);
         };
-        let [only] = list.variants.as_slice() else {
+        if list.vlen != 1 {
             let message = format!(
                 "{name} is an enum of {} values, a number is an enum of one",
-                list.variants.len()
+                list.vlen
             );
             let fault = Fault::new(codes::BAD_NUMBER, name, message);
             return Err(fault.help(format!("write __ulong({name}, NUMBER)")));
-        };
-        if wide {
-            return Ok(only.value);
         }
+        if list.kind == BTF_KIND_ENUM64 {
+            let [_, low, high] = list.parts().next().unwrap_or_default();
+            return Ok(u64::from(high) << 32 | u64::from(low));
+        }
+        let [_, bits] = list.parts().next().unwrap_or_default();
         // libbpf reads the 32 bits as a signed number, whatever the enum says.
-        let [a, b, c, d, ..] = only.value.to_le_bytes();
-        let value = i64::from(i32::from_le_bytes([a, b, c, d])).cast_unsigned();
-        if value != only.value {
+        let value = i64::from(bits.cast_signed()).cast_unsigned();
+        let written = if list.flag { value } else { u64::from(bits) };
+        if value != written {
             let message = format!(
-                "{name} is {:#x} in the source and {value:#x} to libbpf and the kernel",
-                only.value
+                "{name} is {written:#x} in the source and {value:#x} to libbpf and the kernel"
             );
             let mut fault = Fault::new(codes::SIGN_EXTENDED, name, message);
             fault.severity = Severity::Warning;
@@ -328,16 +381,22 @@ impl Parser<'_, '_> {
     }
 
     /// `__type(name, T)`: a pointer to the type, which must have a size.
-    fn type_of(&self, name: &str, member: &Member) -> Checked<(TypeId, u32)> {
-        let view = self.definitions.view;
-        let ty = view.get(member.ty);
-        let Some(Type::Ptr { to }) = ty else {
+    fn type_of(&mut self, name: &str, member: Member) -> Checked<(u32, u32)> {
+        let raw = self.definitions.raw;
+        let ty = raw.get(member.ty);
+        let Some(pointer) = ty.filter(|ty| ty.kind == BTF_KIND_PTR) else {
             let message = format!("{name} is {}, not a pointer to a type", kind(ty));
             let fault = Fault::new(codes::BAD_TYPE, name, message);
             return Err(fault.help(format!("write __type({name}, TYPE)")));
         };
-        match view.size(*to) {
-            Ok(size) => Ok((*to, size)),
+        match size(raw, pointer.last) {
+            Ok(size) => {
+                self.definitions.types.push(pointer.last);
+                Ok((pointer.last, size))
+            }
+            Err(Unsized::TooDeep) if self.definitions.circles.contain(raw, pointer.last) => {
+                Err(circle(name))
+            }
             Err(what) => {
                 let what = match what {
                     Unsized::Incomplete => "is incomplete",
@@ -352,8 +411,7 @@ impl Parser<'_, '_> {
     }
 
     /// `__array(values, T)`: what the slots hold.
-    fn values(&mut self, name: &str, member: &Member, last: bool) -> Checked<()> {
-        let view = self.definitions.view;
+    fn values(&mut self, name: &str, member: Member, last: bool) -> Checked<()> {
         let fault = |code: Code, message: String| Fault::new(code, name, message);
         if self.inner {
             let message = "inner maps cannot have values of their own".to_owned();
@@ -373,30 +431,31 @@ impl Parser<'_, '_> {
             return Err(fault(codes::VALUES_NOT_ALLOWED, message));
         }
         self.result.value_size = agree(name, self.result.value_size, 4)?;
-        let ty = view.get(member.ty);
-        let element = match ty {
-            Some(Type::Array {
-                element, length: 0, ..
-            }) => *element,
-            Some(Type::Array { length, .. }) => {
-                let message = format!("values has a length of {length}, it must have none");
-                return Err(fault(codes::BAD_VALUES, message).help("write __array(values, T)"));
-            }
-            _ => {
-                let message = format!("values is {}, not an array", kind(ty));
-                return Err(fault(codes::BAD_VALUES, message).help("write __array(values, T)"));
-            }
+        let bad = |message: String| {
+            Err(fault(codes::BAD_VALUES, message).help("write __array(values, T)"))
         };
-        let (_, ty) = view.skip_modifiers(element);
-        let Some(Type::Ptr { to }) = ty else {
-            let message = format!("an element of values is {}, not a pointer", kind(ty));
-            return Err(fault(codes::BAD_VALUES, message).help("write __array(values, T)"));
+        let ty = self.definitions.raw.get(member.ty);
+        let Some(array) = ty.filter(|ty| ty.kind == BTF_KIND_ARRAY) else {
+            return bad(format!("values is {}, not an array", kind(ty)));
         };
-        self.result.values = Some(member.bit_offset / 8);
-        let (id, ty) = view.skip_modifiers(*to);
-        match ty {
-            Some(Type::FuncProto { .. }) if programs => Ok(()),
-            Some(Type::Struct(_)) if maps => {
+        let [element, _, length] = array.array();
+        if length != 0 {
+            return bad(format!(
+                "values has a length of {length}, it must have none"
+            ));
+        }
+        let (_, ty) = self.skip_modifiers(name, element)?;
+        let Some(pointer) = ty.filter(|ty| ty.kind == BTF_KIND_PTR) else {
+            return bad(format!(
+                "an element of values is {}, not a pointer",
+                kind(ty)
+            ));
+        };
+        self.result.values = Some(member.offset);
+        let (id, ty) = self.skip_modifiers(name, pointer.last)?;
+        match ty.map(|ty| ty.kind) {
+            Some(BTF_KIND_FUNC_PROTO) if programs => Ok(()),
+            Some(BTF_KIND_STRUCT) if maps => {
                 let (inner, faults) = self.definitions.template(id);
                 self.template_faults = faults;
                 self.result.inner = inner;
@@ -413,6 +472,20 @@ impl Parser<'_, '_> {
             }
         }
     }
+}
+
+fn circle(name: &str) -> Fault {
+    let message = format!("corrupt BTF: the type of {name} refers to itself in a circle");
+    Fault::new(codes::TYPE_CYCLE, name, message)
+}
+
+fn unknown(name: &[u8]) -> Fault {
+    let name = text(name);
+    let message = format!("the field '{}' is unknown", name.escape_debug());
+    Fault::new(codes::UNKNOWN_FIELD, &name, message).help(
+        "fields are type, key, value, key_size, value_size, max_entries, map_flags, map_extra, \
+         numa_node, pinning and values",
+    )
 }
 
 /// A size that was set to something else before is a conflict; libbpf lets a 0 pass.

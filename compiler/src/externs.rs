@@ -1,11 +1,10 @@
 //! Extern symbols: what libbpf demands of them (`bpf_object__collect_externs`).
 
-use std::collections::{HashMap, HashSet};
-
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{
     BTF_FUNC_EXTERN, BTF_KIND_DATASEC, BTF_KIND_FUNC, BTF_KIND_VAR, BTF_VAR_GLOBAL_EXTERN,
 };
+use foldhash::{HashMap, HashSet};
 
 use crate::btf::raw::Raw;
 use crate::bytes::text;
@@ -99,8 +98,8 @@ struct Index<'a> {
 impl<'a> Index<'a> {
     fn new(raw: &Raw<'a>) -> Self {
         let mut this = Self {
-            by_name: HashMap::new(),
-            sections: HashMap::new(),
+            by_name: HashMap::default(),
+            sections: HashMap::default(),
         };
         for (id, ty) in raw.types() {
             match ty.kind {

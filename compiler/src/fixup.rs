@@ -3,10 +3,9 @@
 //! Compilers leave sizes and offsets to the loader; libbpf takes them from sections and symbols,
 //! and fails without a word where it cannot.
 
-use std::collections::HashMap;
-
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{BTF_KIND_DATASEC, BTF_KIND_VAR, BTF_VAR_GLOBAL_EXTERN, BTF_VAR_STATIC};
+use foldhash::{HashMap, HashMapExt as _};
 use object::elf;
 
 use crate::btf::raw::{Raw, RawType};
@@ -94,8 +93,8 @@ struct Names<'e, 'a> {
 impl<'e, 'a> Names<'e, 'a> {
     fn new(elf: &'e Elf<'a>) -> Self {
         let mut this = Self {
-            sections: HashMap::new(),
-            variables: HashMap::new(),
+            sections: HashMap::default(),
+            variables: HashMap::with_capacity(elf.symbols.len()),
         };
         for section in elf.sections.iter().skip(1) {
             this.sections.entry(section.name).or_insert(section.size);

@@ -1,11 +1,10 @@
 //! Maps of global data, as libbpf makes them of sections (`bpf_object__init_internal_map`).
 
-use std::collections::{HashMap, HashSet};
-
 use bpfplan_plan::contents::{MAX_TOTAL, stored};
 use bpfplan_plan::model::{Contents, Data, Map};
 use bpfplan_plan::types::TypeId;
 use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Pinning, uapi};
+use foldhash::{HashMap, HashSet};
 use object::elf::{SHT_REL, SHT_RELA};
 
 use crate::btf::raw::Raw;
@@ -125,7 +124,7 @@ fn find_types(raw: &Raw<'_>, datasecs: &[Datasec<'_>], globals: &mut [Global<'_>
     if wanted.is_empty() {
         return;
     }
-    let mut first: HashMap<&[u8], u32> = HashMap::new();
+    let mut first: HashMap<&[u8], u32> = HashMap::default();
     for (id, ty) in raw.types() {
         let name = raw.name(ty.name);
         if wanted.contains(name) {
@@ -208,7 +207,10 @@ impl Global<'_> {
 
 /// Names are the plan's handles for maps; libbpf has maps that share one.
 pub(crate) fn check_names(maps: &[Map], problems: &mut Problems) {
-    let mut names = HashSet::new();
+    if maps.iter().all(|map| map.data.is_none()) {
+        return; // Names of declared maps were compared when they were read.
+    }
+    let mut names = HashSet::default();
     for map in maps {
         if names.insert(map.name.as_str()) || !map.is_internal() {
             continue;

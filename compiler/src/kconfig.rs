@@ -3,8 +3,6 @@
 //! There is no such section in the ELF file: libbpf lays the values out on its own
 //! (`bpf_object__collect_externs`), and their contents are the target's.
 
-use std::collections::{HashMap, HashSet};
-
 use bpfplan_plan::contents::MAX_TOTAL;
 use bpfplan_plan::model::{Extern, ExternKind, Map};
 use bpfplan_plan::types::TypeId;
@@ -12,6 +10,7 @@ use bpfplan_plan::uapi::{
     BTF_INT_BOOL, BTF_INT_SIGNED, BTF_KIND_ARRAY, BTF_KIND_ENUM, BTF_KIND_ENUM64, BTF_KIND_INT,
 };
 use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Pinning, uapi};
+use foldhash::{HashMap, HashSet};
 
 use crate::btf::raw::{Raw, RawType};
 use crate::bytes::text;
@@ -122,7 +121,7 @@ pub(crate) fn lay_out<'a>(
         let message = format!("extern '{}' {what}", text(symbol.name));
         problems.add(Diagnostic::error(codes::BAD_KCONFIG, message));
     };
-    let mut names = HashSet::new();
+    let mut names = HashSet::default();
     let mut shaped = Vec::with_capacity(symbols.len());
     for symbol in symbols {
         if symbol.section != first.section {
@@ -138,7 +137,7 @@ pub(crate) fn lay_out<'a>(
         (largest_first, shape.size, symbol.name)
     });
     let mut externs = Vec::with_capacity(shaped.len());
-    let mut offsets = HashMap::with_capacity(shaped.len());
+    let mut offsets = HashMap::default();
     let mut end = 0_u64;
     for (symbol, shape) in shaped {
         let start = end.next_multiple_of(shape.alignment.into());

@@ -32,16 +32,16 @@ mod slots;
 mod source;
 mod types;
 
-use std::collections::HashSet;
-
 use bpfplan_plan::types::{Linkage as VarLinkage, SecVar, Type, TypeId};
 use bpfplan_plan::{Diagnostic, Map, Object, Plan, format, rules};
+use foldhash::HashSet;
 use sha2::{Digest, Sha256};
 
 use assemble::Maps;
 use btf::raw::Raw;
-use btf::reach::{Form, Node};
+use btf::reach::{Form, Node, index};
 use btf::view::View;
+use declaration::Declarations;
 use elf::Elf;
 use fixup::{Datasec, Linkage, Variable};
 use globals::Global;
@@ -87,7 +87,7 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
     let name = file_name(name);
     let maps = read_maps(&elf, raw.as_ref(), kconfig.as_ref(), &name, problems).unwrap_or_default();
     if elf.maps.is_none() {
-        programs::check(&elf, &HashSet::new(), problems);
+        programs::check(&elf, &HashSet::default(), problems);
     }
     not_planned::check_arena(&elf, &maps.maps, problems);
     let plan = Plan {
@@ -158,12 +158,18 @@ fn read_maps(
         .filter_map(|global| datasecs.get(global.datasec?))
         .chain(typed.map(|kconfig| &kconfig.datasec))
         .collect();
-    let types = raw.map(|raw| decode(raw, variables, &sections));
+    let declarations = raw.map(|raw| declarations(elf, raw, variables, problems));
+    let declarations = declarations.unwrap_or_default();
+    let types = raw.map(|raw| decode(raw, &declarations.types, &sections));
     let types = types
         .unwrap_or_else(|| Ok(Types::default()))
         .map_err(|diagnostic| problems.add(diagnostic))
         .ok()?;
-    let mut maps = declared_maps(elf, &types, variables, problems);
+    let slots = slots::collect(elf, variables, &declarations.list, problems);
+    let declared = declarations.list.iter().zip(slots);
+    let mut maps: Vec<Map> = declared
+        .map(|(declaration, slots)| assemble::declared(declaration, slots, &|id| types.id(id)))
+        .collect();
     let mut ids = types.sections.iter().copied();
     maps.extend(globals.iter().map(|global| {
         let datasec = global.datasec.and_then(|place| datasecs.get(place));
@@ -200,33 +206,24 @@ fn read_definitions<'d>(
     datasec.map(|datasec| datasec.variables.as_slice())
 }
 
-/// The maps that are declared in `.maps`.
-fn declared_maps(
+/// What is declared in `.maps`.
+fn declarations(
     elf: &Elf<'_>,
-    types: &Types,
+    raw: &Raw<'_>,
     variables: &[Variable],
     problems: &mut Problems,
-) -> Vec<Map> {
+) -> Declarations {
     let Some(section) = elf.maps.and_then(|maps| elf.sections.get(maps)) else {
-        return Vec::new();
+        return Declarations::default();
     };
     let sources = source::find(elf, variables);
-    let typed = variables
-        .iter()
-        .cloned()
-        .zip(types.variables.iter().copied());
-    let typed: Vec<(Variable, TypeId)> = typed.collect();
-    let declarations = declaration::read(&types.view, &typed, section.size, &sources, problems);
-    let slots = slots::collect(elf, variables, &declarations, problems);
+    let declarations = declaration::read(raw, variables, section.size, &sources, problems);
     let offsets = variables
         .iter()
         .map(|variable| u64::from(variable.offset))
         .collect();
     programs::check(elf, &offsets, problems);
-    let declared = declarations.iter().zip(slots);
-    declared
-        .map(|(declaration, slots)| assemble::declared(declaration, slots))
-        .collect()
+    declarations
 }
 
 /// The types that maps and global data reach.
@@ -234,44 +231,48 @@ fn declared_maps(
 struct Types {
     view: View,
     tags: types::Tags,
-    /// The variables of `.maps`.
-    variables: Vec<TypeId>,
+    /// The view's ids by those of the section; void for what is no root.
+    ids: Vec<TypeId>,
     /// The DATASECs of the sections of global data.
     sections: Vec<TypeId>,
 }
 
-fn decode(
-    raw: &Raw<'_>,
-    variables: &[Variable],
-    sections: &[&Datasec<'_>],
-) -> Result<Types, Diagnostic> {
-    let node = |form| {
-        move |variable: &Variable| Node {
-            id: variable.id,
-            form,
-        }
-    };
+impl Types {
+    /// The view's id of a type of a key or value.
+    fn id(&self, id: u32) -> TypeId {
+        self.ids.get(index(id)).copied().unwrap_or(TypeId::VOID)
+    }
+}
+
+/// Decodes the types of keys and values, `types`, and those of global data.
+fn decode(raw: &Raw<'_>, types: &[u32], sections: &[&Datasec<'_>]) -> Result<Types, Diagnostic> {
+    let node = |form| move |id| Node { id, form };
     let globals = sections.iter().flat_map(|section| &section.variables);
-    let nodes: Vec<Node> = variables
+    let nodes: Vec<Node> = types
         .iter()
-        .map(node(Form::Definition))
-        .chain(globals.map(node(Form::Global)))
+        .copied()
+        .map(node(Form::Full))
+        .chain(globals.map(|variable| variable.id).map(node(Form::Global)))
         .collect();
     let trimmed = btf::trim::trim(raw, &nodes)?;
     let mut view = View::decode(&trimmed)?;
     btf::cycles::check(&view)?;
     let tags = types::Tags::new(&view, &trimmed);
-    let mut ids = trimmed.variables.iter().copied().map(TypeId);
-    let variables = ids.by_ref().take(variables.len()).collect();
+    let mut roots = trimmed.roots.iter().copied().map(TypeId);
+    let mut ids = vec![TypeId::VOID; raw.len().saturating_add(1)];
+    for (id, root) in types.iter().zip(roots.by_ref()) {
+        if let Some(place) = ids.get_mut(index(*id)) {
+            *place = root;
+        }
+    }
     let sections = sections
         .iter()
-        .map(|section| add_datasec(&mut view, section, &mut ids))
+        .map(|section| add_datasec(&mut view, section, &mut roots))
         .collect();
-    view.follow_modifiers();
     Ok(Types {
         view,
         tags,
-        variables,
+        ids,
         sections,
     })
 }

@@ -1,9 +1,8 @@
 //! Relocations of programs: resolving them is libbpf's, but those that its open refuses
 //! (`bpf_object__collect_prog_relos`) are refused here too.
 
-use std::collections::HashSet;
-
 use bpfplan_plan::Diagnostic;
+use foldhash::HashSet;
 use object::elf::{SHN_LORESERVE, STB_LOCAL, STT_FUNC, STT_SECTION};
 
 use crate::bytes::{text, u32_at};

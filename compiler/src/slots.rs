@@ -1,11 +1,13 @@
 //! Static slots from the relocations of `.maps` (`bpf_object__collect_map_relos`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use bpfplan_plan::{Code, Diagnostic, Endianness, MapType, Slot, SlotTarget, Source, uapi};
+use foldhash::{HashMap, HashMapExt as _};
 use object::elf::{SHT_CREL, SHT_REL, SHT_RELA};
 
-use crate::bytes::text;
+use crate::bytes::{borrowed_text, text};
 use crate::codes;
 use crate::declaration::Declaration;
 use crate::elf::{self, Elf, Role, Section, Symbol};
@@ -28,13 +30,17 @@ pub(crate) fn collect(
 ) -> Vec<Vec<Slot>> {
     let mut slots: Vec<BTreeMap<u32, SlotTarget>> = Vec::new();
     slots.resize_with(declarations.len(), BTreeMap::new);
-    let names = Names::new(elf, variables, declarations);
-    let owners = Owners::new(variables);
-    for section in elf
+    let sections: Vec<_> = elf
         .sections
         .iter()
         .filter(|section| is_for_maps(elf, section))
-    {
+        .collect();
+    if sections.is_empty() {
+        return Vec::from_iter(slots.iter().map(|_| Vec::new()));
+    }
+    let names = Names::new(elf, variables, declarations);
+    let owners = Owners::new(variables);
+    for section in sections {
         if section.kind != SHT_REL {
             problems.add(unreadable_kind(section));
         } else if section.role == Role::Relocations {
@@ -110,7 +116,7 @@ struct Relocation<'e, 'a> {
     offset: u64,
     kind: u64,
     symbol: &'e Symbol<'a>,
-    name: String,
+    name: Cow<'a, str>,
 }
 
 impl<'e, 'a> Relocation<'e, 'a> {
@@ -122,7 +128,7 @@ impl<'e, 'a> Relocation<'e, 'a> {
             );
             return Err(Box::new(Diagnostic::error(codes::BAD_RELOCATION, message)));
         };
-        let name = text(symbol.name.unwrap_or_default());
+        let name = borrowed_text(symbol.name.unwrap_or_default());
         Ok(Self {
             number,
             offset: entry.offset,
@@ -162,9 +168,9 @@ struct Names<'n> {
 impl<'n> Names<'n> {
     fn new(elf: &'n Elf<'_>, variables: &'n [Variable], declarations: &'n [Declaration]) -> Self {
         let mut this = Self {
-            declarations: HashMap::new(),
-            variables: HashMap::new(),
-            programs: HashMap::new(),
+            declarations: HashMap::with_capacity(declarations.len()),
+            variables: HashMap::with_capacity(variables.len()),
+            programs: HashMap::default(),
         };
         for (index, declaration) in declarations.iter().enumerate() {
             this.declarations.entry(&declaration.name).or_insert(index);
@@ -231,25 +237,34 @@ fn slot(
         ))
     };
     let map_type = MapType(owner.definition.map_type);
-    let target = relocation.target();
+    let target = || relocation.target();
     let inside = relocation.offset.saturating_sub(u64::from(owner.offset));
     if !map_type.is_outer() && map_type.0 != uapi::BPF_MAP_TYPE_PROG_ARRAY {
-        let message = format!("{target} stands in it, but it is no map of maps or program array");
+        let message = format!(
+            "{} stands in it, but it is no map of maps or program array",
+            target()
+        );
         return fail(codes::NO_SLOTS, message);
     }
     let values = owner.definition.values.map(u64::from);
     let Some(place) = values.and_then(|values| inside.checked_sub(values)) else {
-        let message = format!("{target} stands at byte {inside} of it, outside of its values");
+        let message = format!(
+            "{} stands at byte {inside} of it, outside of its values",
+            target()
+        );
         return fail(codes::OUTSIDE_VALUES, message);
     };
     if place % u64::from(POINTER) != 0 {
-        let message = format!("{target} stands at byte {place} of values, not at a pointer");
+        let message = format!(
+            "{} stands at byte {place} of values, not at a pointer",
+            target()
+        );
         return fail(codes::OUTSIDE_VALUES, message);
     }
     let Ok(index) = u32::try_from(place / u64::from(POINTER)) else {
         return fail(
             codes::OUTSIDE_VALUES,
-            format!("{target} stands far outside of its values"),
+            format!("{} stands far outside of its values", target()),
         );
     };
     let fail = |code: Code, message: String, help: Option<&str>| {
@@ -263,7 +278,7 @@ fn slot(
         if elf.maps != Some(section) {
             return fail(
                 codes::NOT_A_MAP,
-                format!("{target} is not a map in .maps"),
+                format!("{} is not a map in .maps", target()),
                 None,
             );
         }
@@ -278,10 +293,10 @@ fn slot(
                 Some("fill the map at run time, or declare a key of four bytes"),
             );
         }
-        let Some(variable) = names.variables.get(relocation.name.as_str()) else {
+        let Some(variable) = names.variables.get(&*relocation.name) else {
             return fail(
                 codes::NOT_A_MAP,
-                format!("{target} is not the name of a map"),
+                format!("{} is not the name of a map", target()),
                 Some("slots refer to maps by name: keep the symbols"),
             );
         };
@@ -294,25 +309,25 @@ fn slot(
             relocation,
             problems,
         );
-        if !names.declarations.contains_key(relocation.name.as_str()) {
+        if !names.declarations.contains_key(&*relocation.name) {
             return Ok(None);
         }
-        SlotTarget::Map(relocation.name.clone())
+        SlotTarget::Map(relocation.name.clone().into_owned())
     } else {
         // libbpf takes a program without a name, but then nothing can say which one it is.
         let named = Some(name).filter(|name| !name.is_empty());
         let Some(place) = named.and_then(|name| names.programs.get(name)) else {
             return fail(
                 codes::NOT_A_PROGRAM,
-                format!("{target} is not a program"),
+                format!("{} is not a program", target()),
                 Some("programs are global functions in a SEC() of their own"),
             );
         };
         if *place != (section, relocation.symbol.value) {
-            let message = format!("{target} is not the start of the program of this name");
+            let message = format!("{} is not the start of the program of this name", target());
             return fail(codes::NOT_A_PROGRAM, message, None);
         }
-        SlotTarget::Program(relocation.name.clone())
+        SlotTarget::Program(relocation.name.clone().into_owned())
     };
     Ok(Some(Slot { index, target }))
 }

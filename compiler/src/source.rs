@@ -1,11 +1,12 @@
 //! Where maps are declared, from DWARF: file and line, or nothing, but never a guess.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use bpfplan_plan::Source;
+use foldhash::{HashMap, HashMapExt as _};
 use gimli::{
-    Abbreviations, AttributeValue, DebugAbbrev, DebugInfo, DebugLine, DebuggingInformationEntry,
-    UnitHeader, constants,
+    Abbreviations, Attribute, AttributeValue, DebugAbbrev, DebugInfo, DebugLine, UnitHeader,
+    UnitOffset, constants,
 };
 
 use crate::dwarf::{Reader, Sections, UnitStrings};
@@ -13,16 +14,17 @@ use crate::elf::Elf;
 use crate::fixup::Variable;
 
 /// The places of those variables that DWARF tells.
-pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Source> {
+pub(crate) fn find<'v>(elf: &Elf<'_>, variables: &'v [Variable]) -> HashMap<&'v str, Source> {
     let sections = Sections::new(elf);
     let mut search = Search {
         sections: &sections,
         wanted: variables
             .iter()
-            .map(|variable| variable.name.as_str())
+            .map(|variable| (variable.name.as_bytes(), variable.name.as_str()))
             .collect(),
         found: HashMap::with_capacity(variables.len()),
-        files: HashMap::new(),
+        files: HashMap::default(),
+        last_file: None,
         budget: sections
             .info
             .len()
@@ -31,21 +33,35 @@ pub(crate) fn find(elf: &Elf<'_>, variables: &[Variable]) -> HashMap<String, Sou
         file_budget: sections.line.len().saturating_mul(4),
     };
     search.units();
-    let mut sources = HashMap::with_capacity(search.found.len());
     let found = search.found.into_iter();
-    sources.extend(found.filter_map(|(name, source)| Some((name.to_owned(), source?))));
-    sources
+    found
+        .filter_map(|(name, source)| Some((name, source?)))
+        .collect()
 }
 
-type Entry<'s> = DebuggingInformationEntry<Reader<'s>>;
+/// An entry whose attributes were read.
+struct Entry<'e, 's> {
+    offset: UnitOffset,
+    attributes: &'e [Attribute<Reader<'s>>],
+}
+
+impl<'s> Entry<'_, 's> {
+    fn value(&self, name: constants::DwAt) -> Option<AttributeValue<Reader<'s>>> {
+        let mut attributes = self.attributes.iter();
+        let found = attributes.find(|attribute| attribute.name() == name);
+        found.map(Attribute::value)
+    }
+}
 
 struct Search<'s, 'v> {
     sections: &'s Sections<'s>,
-    wanted: BTreeSet<&'v str>,
+    wanted: HashMap<&'v [u8], &'v str>,
     /// `None` for variables that have two different places.
     found: HashMap<&'v str, Option<Source>>,
     /// The file tables by their offset, `None` if they cannot be read.
     files: HashMap<usize, Option<gimli::LineProgramHeader<Reader<'s>>>>,
+    /// The file that was asked for last, by its table and number: neighbours share it.
+    last_file: Option<((usize, u64), Option<String>)>,
     /// Entries and attributes that may still be read: abbreviations can make a byte into many.
     budget: usize,
     /// Bytes of file tables that may still be read: hostile tables can overlap.
@@ -67,6 +83,21 @@ struct Unit {
     address_size: u8,
 }
 
+impl Unit {
+    /// Reads the root entry.
+    fn root(&mut self, entry: &Entry<'_, '_>) {
+        if let Some(AttributeValue::DebugStrOffsetsBase(base)) =
+            entry.value(constants::DW_AT_str_offsets_base)
+        {
+            self.strings.base = base;
+        }
+        if let Some(AttributeValue::DebugLineRef(offset)) = entry.value(constants::DW_AT_stmt_list)
+        {
+            self.files = Some(offset.0);
+        }
+    }
+}
+
 impl<'s, 'v> Search<'s, 'v> {
     fn units(&mut self) {
         let sections = self.sections;
@@ -80,7 +111,7 @@ impl<'s, 'v> Search<'s, 'v> {
             .iter()
             .map(|it| it.debug_abbrev_offset().0)
             .collect();
-        let mut tables: HashMap<usize, Option<Abbreviations>> = HashMap::new();
+        let mut tables: HashMap<usize, Option<Abbreviations>> = HashMap::default();
         for header in &headers {
             let start = header.debug_abbrev_offset().0;
             let table = tables.entry(start).or_insert_with(|| {
@@ -109,48 +140,65 @@ impl<'s, 'v> Search<'s, 'v> {
             files: None,
             address_size: header.address_size(),
         };
-        let mut declarations = HashMap::new();
+        let mut declarations = HashMap::default();
         // Compilers define a variable once in a unit, so nothing new follows after the last one.
         let mut missing = self.wanted.len();
         // Entries below this depth stand in a function, a type ...
         let mut inside = isize::MAX;
-        let mut entries = header.entries(abbreviations);
-        while let Ok(Some(entry)) = entries.next_dfs() {
-            let Some(budget) = self
-                .budget
-                .checked_sub(entry.attrs().len().saturating_add(1))
-            else {
+        let Ok(mut entries) = header.entries_raw(abbreviations, None) else {
+            return;
+        };
+        let mut attributes = Vec::new();
+        while !entries.is_empty() {
+            let (depth, offset) = (entries.next_depth(), entries.next_offset());
+            let Ok(abbreviation) = entries.read_abbreviation() else {
+                return;
+            };
+            let Some(abbreviation) = abbreviation else {
+                continue;
+            };
+            let specifications = abbreviation.attributes();
+            let cost = specifications.len().saturating_add(1);
+            let Some(budget) = self.budget.checked_sub(cost) else {
                 return;
             };
             self.budget = budget;
-            if entry.depth() > inside {
+            let tag = abbreviation.tag();
+            let wanted = matches!(
+                tag,
+                constants::DW_TAG_compile_unit | constants::DW_TAG_variable
+            );
+            if depth > inside || !wanted {
+                if entries.skip_attributes(specifications).is_err() {
+                    return;
+                }
+                let open = matches!(tag, constants::DW_TAG_namespace | constants::DW_TAG_module);
+                if depth <= inside {
+                    inside = if open { isize::MAX } else { depth };
+                }
                 continue;
             }
-            inside = isize::MAX;
-            match entry.tag() {
-                constants::DW_TAG_compile_unit => {
-                    if let Some(AttributeValue::DebugStrOffsetsBase(base)) =
-                        entry.attr_value(constants::DW_AT_str_offsets_base)
-                    {
-                        unit.strings.base = base;
-                    }
-                    if let Some(AttributeValue::DebugLineRef(offset)) =
-                        entry.attr_value(constants::DW_AT_stmt_list)
-                    {
-                        unit.files = Some(offset.0);
-                    }
-                }
-                constants::DW_TAG_namespace | constants::DW_TAG_module => {}
-                constants::DW_TAG_variable => {
-                    inside = entry.depth();
-                    if self.variable(entry, &unit, &mut declarations).is_some() {
-                        missing = missing.saturating_sub(1);
-                    }
-                    if missing == 0 {
-                        return;
-                    }
-                }
-                _ => inside = entry.depth(),
+            if entries
+                .read_attributes(specifications, &mut attributes)
+                .is_err()
+            {
+                return;
+            }
+            let entry = Entry {
+                offset,
+                attributes: &attributes,
+            };
+            if tag == constants::DW_TAG_compile_unit {
+                inside = isize::MAX;
+                unit.root(&entry);
+                continue;
+            }
+            inside = depth;
+            if self.variable(&entry, &unit, &mut declarations).is_some() {
+                missing = missing.saturating_sub(1);
+            }
+            if missing == 0 {
+                return;
             }
         }
     }
@@ -158,11 +206,11 @@ impl<'s, 'v> Search<'s, 'v> {
     /// `None` unless it is one that is looked for and defined here.
     fn variable(
         &mut self,
-        entry: &Entry<'s>,
+        entry: &Entry<'_, 's>,
         unit: &Unit,
         declarations: &mut HashMap<usize, Declared<'v>>,
     ) -> Option<()> {
-        let declared = match entry.attr_value(constants::DW_AT_specification) {
+        let declared = match entry.value(constants::DW_AT_specification) {
             Some(AttributeValue::UnitRef(offset)) => declarations.get(&offset.0).copied(),
             _ => None,
         };
@@ -172,9 +220,9 @@ impl<'s, 'v> Search<'s, 'v> {
         // What a definition does not repeat is as its declaration says.
         let file = number(entry, constants::DW_AT_decl_file).or_else(|| declared?.file);
         let line = number(entry, constants::DW_AT_decl_line).or_else(|| declared?.line);
-        let flag = |name| matches!(entry.attr_value(name), Some(AttributeValue::Flag(true)));
+        let flag = |name| matches!(entry.value(name), Some(AttributeValue::Flag(true)));
         if flag(constants::DW_AT_declaration) {
-            declarations.insert(entry.offset().0, Declared { name, file, line });
+            declarations.insert(entry.offset.0, Declared { name, file, line });
             return None;
         }
         if declared.is_none() && !flag(constants::DW_AT_external) {
@@ -193,12 +241,12 @@ impl<'s, 'v> Search<'s, 'v> {
     }
 
     /// The name of the symbol that a variable has, if it is one that is looked for.
-    fn name(&self, entry: &Entry<'s>, unit: &Unit) -> Option<&'v str> {
+    fn name(&self, entry: &Entry<'_, 's>, unit: &Unit) -> Option<&'v str> {
         let name = entry
-            .attr_value(constants::DW_AT_linkage_name)
-            .or_else(|| entry.attr_value(constants::DW_AT_name))?;
+            .value(constants::DW_AT_linkage_name)
+            .or_else(|| entry.value(constants::DW_AT_name))?;
         let name = self.sections.string(&name, &unit.strings)?;
-        self.wanted.get(str::from_utf8(name).ok()?).copied()
+        self.wanted.get(name).copied()
     }
 
     fn place(&mut self, unit: &Unit, file: Option<u64>, line: Option<u64>) -> Option<Source> {
@@ -209,8 +257,19 @@ impl<'s, 'v> Search<'s, 'v> {
 
     /// The name of a file as it was recorded, with its directory if it is not the compiler's.
     fn file(&mut self, unit: &Unit, index: u64) -> Option<String> {
+        let key = (unit.files?, index);
+        if let Some((last, file)) = &self.last_file
+            && *last == key
+        {
+            return file.clone();
+        }
+        let file = self.find_file(unit, key);
+        self.last_file = Some((key, file.clone()));
+        file
+    }
+
+    fn find_file(&mut self, unit: &Unit, (offset, index): (usize, u64)) -> Option<String> {
         let sections = self.sections;
-        let offset = unit.files?;
         if !self.files.contains_key(&offset) {
             let table = self.read_files(offset, unit.address_size);
             self.files.insert(offset, table);
@@ -248,8 +307,8 @@ impl<'s, 'v> Search<'s, 'v> {
     }
 }
 
-fn number(entry: &Entry<'_>, name: constants::DwAt) -> Option<u64> {
-    match entry.attr_value(name)? {
+fn number(entry: &Entry<'_, '_>, name: constants::DwAt) -> Option<u64> {
+    match entry.value(name)? {
         AttributeValue::FileIndex(index) => Some(index),
         value => value.udata_value(),
     }

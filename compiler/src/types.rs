@@ -1,10 +1,10 @@
 //! The plan's types: what keys and values reach, those for the kernel first.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use bpfplan_plan::rules;
 use bpfplan_plan::types::{Type, TypeId};
+use foldhash::HashMap;
 
 use crate::btf::reach::index;
 use crate::btf::trim::Trimmed;
@@ -19,7 +19,7 @@ pub(crate) struct Tags {
 
 impl Tags {
     pub(crate) fn new(view: &View, trimmed: &Trimmed) -> Self {
-        let mut of: HashMap<TypeId, Vec<TypeId>> = HashMap::new();
+        let mut of: HashMap<TypeId, Vec<TypeId>> = HashMap::default();
         for (id, ty) in view.types() {
             if let Type::DeclTag { to, .. } = ty {
                 of.entry(*to).or_default().push(id);
@@ -60,6 +60,10 @@ impl<'v> Selection<'v> {
 
     /// The new id of a type, which is taken in with all that it reaches.
     pub(crate) fn add(&mut self, root: TypeId) -> TypeId {
+        let known = self.renumber(root);
+        if known != TypeId::VOID {
+            return known;
+        }
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
             let Some(ty) = self.view.get(id) else {
@@ -89,8 +93,8 @@ impl<'v> Selection<'v> {
     /// The types that come along with one that the kernel's verifier refuses, with the reason.
     /// `types` are those of [`Selection::finish`].
     pub(crate) fn refused(&self, types: &[Type]) -> HashMap<TypeId, Rc<str>> {
-        let mut reached_by: HashMap<TypeId, Vec<TypeId>> = HashMap::new();
-        let mut refused = HashMap::new();
+        let mut reached_by: HashMap<TypeId, Vec<TypeId>> = HashMap::default();
+        let mut refused = HashMap::default();
         let mut queue = Vec::new();
         for (id, old) in (1..).map(TypeId).zip(&self.order) {
             let next = self.view.get(*old).map(|ty| self.neighbours(*old, ty));

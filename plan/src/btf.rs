@@ -1,7 +1,6 @@
 //! Writes the kernel's BTF blob from structured types (the format of `<linux/btf.h>`).
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use thiserror::Error;
 
 use crate::model::Endianness;
@@ -51,7 +50,7 @@ pub fn encode(types: &[Type], endianness: Endianness) -> Result<Vec<u8>, EncodeE
         endianness,
         types: Vec::with_capacity(types.len().saturating_mul(24)),
         strings: vec![0],
-        offsets: HashMap::new(),
+        offsets: HashMap::default(),
         id: 0,
     };
     for ty in types {

@@ -4,7 +4,7 @@
 //! names are unique, every reference leads somewhere, types can be walked, and the kernel gets
 //! exactly the BTF that the plan shows.
 
-use std::collections::HashSet;
+use foldhash::HashSet;
 
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic};
@@ -29,7 +29,7 @@ pub fn validate(plan: &Plan) -> Result<(), Vec<Diagnostic>> {
     let mut problems = Problems::default();
     header::check(plan, &mut problems);
     types::check(plan, &mut problems);
-    let mut names = HashSet::new();
+    let mut names = HashSet::default();
     for map in &plan.maps {
         if !names.insert(map.name.as_str()) {
             problems.map(

@@ -7,5 +7,6 @@ pub(crate) mod cycles;
 pub(crate) mod ext;
 pub(crate) mod raw;
 pub(crate) mod reach;
+pub(crate) mod shape;
 pub(crate) mod trim;
 pub(crate) mod view;

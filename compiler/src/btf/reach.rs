@@ -5,12 +5,9 @@
 //! looked through by the kernel, so its pointee stays.
 
 use bpfplan_plan::Diagnostic;
-use bpfplan_plan::uapi::{
-    BTF_KIND_ARRAY, BTF_KIND_DECL_TAG, BTF_KIND_PTR, BTF_KIND_STRUCT, BTF_KIND_TYPE_TAG,
-    BTF_KIND_VAR,
-};
+use bpfplan_plan::uapi::{BTF_KIND_DECL_TAG, BTF_KIND_PTR, BTF_KIND_TYPE_TAG, BTF_KIND_VAR};
 
-use super::raw::Raw;
+use super::raw::{Raw, RawType};
 use crate::codes;
 
 /// The form in which a type is kept. One type can be kept in several.
@@ -22,17 +19,11 @@ pub(crate) enum Form {
     Cut,
     /// A variable of global data.
     Global,
-    /// A map variable, or the way to the struct that declares a map.
-    Definition,
-    /// A member of such a struct: its pointers stand for numbers and types.
-    Field,
-    /// An element of the member `values`: its pointers lead to the inner map's definition.
-    Element,
 }
 
 impl Form {
     /// Number of forms.
-    pub(crate) const COUNT: usize = Self::Element as usize + 1;
+    pub(crate) const COUNT: usize = Self::Global as usize + 1;
 }
 
 /// A type in one form.
@@ -68,10 +59,6 @@ impl<'a> Reach<'a> {
     /// The node for what a node of the given form refers to; `kind` is the referring type's.
     pub(crate) fn target(&mut self, kind: u32, form: Form, id: u32) -> Result<Node, Diagnostic> {
         let form = match (form, kind) {
-            (Form::Definition, BTF_KIND_STRUCT) => Form::Field,
-            (Form::Field, BTF_KIND_PTR) => Form::Full,
-            (Form::Field, BTF_KIND_ARRAY) => Form::Element,
-            (Form::Element, BTF_KIND_PTR) => Form::Definition,
             (Form::Global, BTF_KIND_VAR) => Form::Full,
             (Form::Full, BTF_KIND_PTR) => Form::Cut,
             // A tag of a variable, which is there because of it.
@@ -79,13 +66,9 @@ impl<'a> Reach<'a> {
             (form, _) => form,
         };
         let kind = self.raw.get(id).map_or(0, |ty| ty.kind);
-        let modifier = self.raw.get(id).is_some_and(|ty| ty.is_modifier());
         let form = match form {
             Form::Cut if self.is_cut(id)? => Form::Cut,
             Form::Global if kind == BTF_KIND_VAR => Form::Global,
-            Form::Definition if modifier || matches!(kind, BTF_KIND_STRUCT | BTF_KIND_VAR) => form,
-            Form::Field if modifier || matches!(kind, BTF_KIND_PTR | BTF_KIND_ARRAY) => form,
-            Form::Element if modifier || kind == BTF_KIND_PTR => form,
             _ => Form::Full,
         };
         Ok(Node { id, form })
@@ -99,9 +82,17 @@ impl<'a> Reach<'a> {
     /// An anonymous one cannot be declared forward and stays.
     fn is_cut(&mut self, id: u32) -> Result<bool, Diagnostic> {
         let end = self.end(id)?;
-        let named =
-            |ty: &&super::raw::RawType<'_>| ty.is_composite() && !self.raw.name(ty.name).is_empty();
+        let named = |ty: &&RawType<'_>| ty.is_composite() && !self.raw.name(ty.name).is_empty();
         Ok(!end.tagged && self.raw.get(end.id).filter(named).is_some())
+    }
+
+    /// Skips modifiers, type tags and typedefs: the id and type at the end of the chain.
+    pub(crate) fn skip_modifiers(
+        &mut self,
+        id: u32,
+    ) -> Result<(u32, Option<&'a RawType<'a>>), Diagnostic> {
+        let end = self.end(id)?;
+        Ok((end.id, self.raw.get(end.id)))
     }
 
     /// Follows modifiers and typedefs; every type is visited once in all calls together.

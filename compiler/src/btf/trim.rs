@@ -4,8 +4,6 @@
 //! strings are clean: btf-rs takes neither names in the middle of a string nor names that are
 //! not UTF-8, libbpf takes both. The work is linear in the section.
 
-use std::collections::HashMap;
-
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{
     BTF_KIND_ARRAY, BTF_KIND_CONST, BTF_KIND_DATASEC, BTF_KIND_DECL_TAG, BTF_KIND_ENUM,
@@ -13,6 +11,7 @@ use bpfplan_plan::uapi::{
     BTF_KIND_RESTRICT, BTF_KIND_STRUCT, BTF_KIND_TYPE_TAG, BTF_KIND_TYPEDEF, BTF_KIND_UNION,
     BTF_KIND_VAR, BTF_KIND_VOLATILE, BTF_MAGIC, BTF_VERSION,
 };
+use foldhash::HashMap;
 
 use super::raw::{Raw, RawType};
 use super::reach::{Form, Node, Reach, index};
@@ -27,33 +26,32 @@ const HEADER: u32 = 24;
 pub(crate) struct Trimmed {
     /// The blob.
     pub(crate) blob: Vec<u8>,
-    /// The new ids of the variables that were asked for, in their order.
-    pub(crate) variables: Vec<u32>,
+    /// The new ids of the roots, in their order.
+    pub(crate) roots: Vec<u32>,
     /// By id - 1: the word after an `INT`, the index type of an `ARRAY`, else 0.
     pub(crate) words: Vec<u32>,
     /// A `contains:` tag and the struct that it names.
     pub(crate) contained: Vec<(u32, u32)>,
 }
 
-/// Makes a blob of all that the variables reach; those of the form `Definition` are maps, those of
-/// the form `Global` are data.
-pub(crate) fn trim(raw: &Raw<'_>, variables: &[Node]) -> Result<Trimmed, Diagnostic> {
+/// Makes a blob of all that the roots reach: types, and variables in the form `Global`.
+pub(crate) fn trim(raw: &Raw<'_>, roots: &[Node]) -> Result<Trimmed, Diagnostic> {
     let mut copy = Copy {
         reach: Reach::new(raw),
         tags: tags_by_target(raw),
         structs: None,
         nodes: vec![[0; Form::COUNT]; raw.len().saturating_add(1)],
-        tag_ids: HashMap::new(),
-        forwards: HashMap::new(),
+        tag_ids: HashMap::default(),
+        forwards: HashMap::default(),
         queue: Vec::new(),
         types: Vec::new(),
         strings: vec![0],
         names: vec![0; raw.strings_len()],
         result: Trimmed::default(),
     };
-    for variable in variables {
-        let id = copy.id(*variable);
-        copy.result.variables.push(id);
+    for root in roots {
+        let id = copy.id(*root);
+        copy.result.roots.push(id);
     }
     let mut next = 0;
     while let Some(key) = copy.queue.get(next).copied() {
@@ -93,7 +91,7 @@ struct Copy<'a> {
 }
 
 fn tags_by_target(raw: &Raw<'_>) -> HashMap<u32, Vec<u32>> {
-    let mut tags: HashMap<u32, Vec<u32>> = HashMap::new();
+    let mut tags: HashMap<u32, Vec<u32>> = HashMap::default();
     for (id, ty) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DECL_TAG) {
         tags.entry(ty.last).or_default().push(id);
     }
@@ -176,7 +174,7 @@ impl<'a> Copy<'a> {
         let Some(ty) = raw.get(id) else { return Ok(()) };
         let misplaced = match ty.kind {
             BTF_KIND_FUNC | BTF_KIND_DATASEC => true,
-            BTF_KIND_VAR => !matches!(form, Form::Definition | Form::Global),
+            BTF_KIND_VAR => form != Form::Global,
             BTF_KIND_DECL_TAG => key != Key::Tag(id),
             _ => false,
         };
@@ -315,7 +313,7 @@ fn has_size(kind: u32) -> bool {
 }
 
 fn structs_by_name<'a>(raw: &Raw<'a>) -> HashMap<&'a [u8], u32> {
-    let mut structs = HashMap::new();
+    let mut structs = HashMap::default();
     for (id, ty) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_STRUCT) {
         structs.entry(raw.name(ty.name)).or_insert(id);
     }

@@ -13,8 +13,6 @@ use crate::codes;
 #[derive(Debug, Default)]
 pub(crate) struct View {
     types: Vec<Type>,
-    /// By id - 1: where the chain of modifiers that starts there ends.
-    ends: Vec<TypeId>,
 }
 
 impl View {
@@ -37,38 +35,7 @@ impl View {
             .zip(&trimmed.words)
             .map(decode)
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            types,
-            ends: Vec::new(),
-        })
-    }
-
-    /// Follows all chains of modifiers, once [`super::cycles`] has refused those without end.
-    /// Many declarations may share a long one.
-    pub(crate) fn follow_modifiers(&mut self) {
-        // Void is the end of no chain that starts at a type with a number.
-        let mut ends: Vec<Option<TypeId>> = vec![None; self.types.len()];
-        for (start, _) in self.types() {
-            let mut path = Vec::new();
-            let mut id = start;
-            let end = loop {
-                let known = index(id).and_then(|index| ends.get(index).copied().flatten());
-                match self.get(id).and_then(modified).filter(|_| known.is_none()) {
-                    Some(to) => {
-                        path.push(id);
-                        id = to;
-                    }
-                    None => break known.unwrap_or(id),
-                }
-            };
-            path.push(start);
-            for id in path {
-                if let Some(slot) = index(id).and_then(|index| ends.get_mut(index)) {
-                    *slot = Some(end);
-                }
-            }
-        }
-        self.ends = ends.into_iter().flatten().collect();
+        Ok(Self { types })
     }
 
     /// Adds a type, and gives its id.
@@ -99,30 +66,11 @@ impl View {
     pub(crate) fn len(&self) -> usize {
         self.types.len()
     }
-
-    /// Skips modifiers, type tags and typedefs: the id and type at the end of the chain.
-    pub(crate) fn skip_modifiers(&self, id: TypeId) -> (TypeId, Option<&Type>) {
-        let end = index(id).and_then(|index| self.ends.get(index));
-        let id = end.copied().unwrap_or(id);
-        (id, self.get(id))
-    }
 }
 
 /// The place of a type in a list; `None` for void.
 fn index(id: TypeId) -> Option<usize> {
     usize::try_from(id.0).ok()?.checked_sub(1)
-}
-
-/// What a modifier or typedef stands before; `None` for all other types.
-fn modified(ty: &Type) -> Option<TypeId> {
-    match ty {
-        Type::Typedef { to, .. }
-        | Type::Const { to }
-        | Type::Volatile { to }
-        | Type::Restrict { to }
-        | Type::TypeTag { to, .. } => Some(*to),
-        _ => None,
-    }
 }
 
 struct Decoder<'a> {
@@ -283,84 +231,6 @@ impl Decoder<'_> {
             name: self.name(ty)?,
             value,
         })
-    }
-}
-
-/// `BTF_KIND_*` in words, as C programmers say it.
-pub(crate) fn kind(ty: Option<&Type>) -> &'static str {
-    match ty {
-        None => "void",
-        Some(Type::Int { .. }) => "an integer",
-        Some(Type::Ptr { .. }) => "a pointer",
-        Some(Type::Array { .. }) => "an array",
-        Some(Type::Struct(_)) => "a struct",
-        Some(Type::Union(_)) => "a union",
-        Some(Type::Enum(_) | Type::Enum64(_)) => "an enum",
-        Some(Type::Fwd { .. }) => "a forward declaration",
-        Some(Type::Typedef { .. }) => "a typedef",
-        Some(Type::Volatile { .. }) => "a volatile type",
-        Some(Type::Const { .. }) => "a const type",
-        Some(Type::Restrict { .. }) => "a restrict type",
-        Some(Type::FuncProto { .. }) => "a function",
-        Some(Type::Var { .. }) => "a variable",
-        Some(Type::Datasec { .. }) => "a section",
-        Some(Type::Float { .. }) => "a floating-point number",
-        Some(Type::DeclTag { .. } | Type::TypeTag { .. }) => "a tag",
-    }
-}
-
-/// Size of a pointer in BPF.
-const POINTER: u32 = 8;
-/// `MAX_RESOLVE_DEPTH` of libbpf.
-const MAX_HOPS: usize = 32;
-
-/// Why a type has no size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unsized {
-    /// `void`, a forward declaration, a function ...
-    Incomplete,
-    /// More than `u32::MAX` bytes.
-    TooLarge,
-    /// More typedefs, modifiers and arrays in a row than libbpf follows.
-    TooDeep,
-}
-
-impl View {
-    /// The size in bytes: `btf__resolve_size`.
-    pub(crate) fn size(&self, mut id: TypeId) -> Result<u32, Unsized> {
-        let mut length: u32 = 1;
-        for _ in 0..MAX_HOPS {
-            let size = match self.get(id).ok_or(Unsized::Incomplete)? {
-                Type::Int { size, .. } | Type::Float { size, .. } | Type::Datasec { size, .. } => {
-                    *size
-                }
-                Type::Struct(ty) | Type::Union(ty) => ty.size,
-                Type::Enum(ty) | Type::Enum64(ty) => ty.size,
-                Type::Ptr { .. } => POINTER,
-                Type::Typedef { to, .. }
-                | Type::Volatile { to }
-                | Type::Const { to }
-                | Type::Restrict { to }
-                | Type::Var { to, .. }
-                | Type::DeclTag { to, .. }
-                | Type::TypeTag { to, .. } => {
-                    id = *to;
-                    continue;
-                }
-                Type::Array {
-                    element,
-                    length: own,
-                    ..
-                } => {
-                    length = length.checked_mul(*own).ok_or(Unsized::TooLarge)?;
-                    id = *element;
-                    continue;
-                }
-                Type::Fwd { .. } | Type::FuncProto { .. } => return Err(Unsized::Incomplete),
-            };
-            return size.checked_mul(length).ok_or(Unsized::TooLarge);
-        }
-        Err(Unsized::TooDeep)
     }
 }
 

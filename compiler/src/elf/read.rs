@@ -1,9 +1,8 @@
 //! Reads the ELF file with the checks of libbpf's `bpf_object__elf_init` and
 //! `bpf_object__elf_collect`.
 
-use std::collections::HashSet;
-
 use bpfplan_plan::{Code, Diagnostic, Endianness};
+use foldhash::HashSet;
 use object::Endianness as ElfEndianness;
 use object::elf;
 use object::read::elf::{FileHeader as _, SectionHeader as _, Sym as _};

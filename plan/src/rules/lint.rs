@@ -1,7 +1,8 @@
 //! What is wrong with a plan before any kernel is asked.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+
+use foldhash::HashMap;
 
 use super::special::{Record, record};
 use super::table::{Btf, INNER_SPECIAL_FIELDS, Inner, rules};
@@ -262,7 +263,7 @@ fn template(map: &Map, all: &[Type], kernels: &[KernelVersion], found: &mut Vec<
 
 /// Maps whose names differ only after the 15th byte: legal, but hard to tell apart in the kernel.
 fn shared_names(plan: &Plan, found: &mut Vec<Diagnostic>) {
-    let mut names: HashMap<Cow<'_, str>, &str> = HashMap::new();
+    let mut names: HashMap<Cow<'_, str>, &str> = HashMap::default();
     for map in &plan.maps {
         let name = map.kernel_name();
         let Some(first) = names.get(&name) else {

@@ -1,6 +1,8 @@
 //! Static slots: what the kernel would refuse to put into an outer map.
 
-use std::collections::HashMap;
+use std::fmt;
+
+use foldhash::HashMap;
 
 use super::KernelVersion;
 use super::flags::flag_names;
@@ -17,11 +19,14 @@ use crate::uapi;
 #[must_use]
 pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    if plan.maps.iter().all(|map| map.slots.is_empty()) {
+        return found;
+    }
     let mut targets = Targets::of(plan);
     for map in &plan.maps {
         found.extend(beyond(map));
         // Many slots may hold one map: it is compared once.
-        let mut compared: HashMap<&str, Option<Mismatch>> = HashMap::new();
+        let mut compared: HashMap<&str, Option<Mismatch>> = HashMap::default();
         for slot in &map.slots {
             let SlotTarget::Map(name) = &slot.target else {
                 continue;
@@ -181,42 +186,31 @@ impl<'a> Targets<'a> {
         Self {
             maps,
             types: &plan.types,
-            fields: HashMap::new(),
+            fields: HashMap::default(),
         }
     }
 
     fn mismatch(&mut self, template: &Template, target: &Map) -> Option<Mismatch> {
-        let differ = |what: &str, wanted: String, found: String| {
-            (wanted != found)
-                .then(|| Mismatch::new(format!("{what} is {found}, the template has {wanted}")))
+        let differ = |what: &str, wanted: &dyn fmt::Display, found: &dyn fmt::Display| {
+            Mismatch::new(format!("{what} is {found}, the template has {wanted}"))
         };
+        if template.map_type != target.map_type {
+            return Some(differ("type", &template.map_type, &target.map_type));
+        }
         let sizes = [
             ("key_size", template.key_size, target.key_size),
             ("value_size", template.value_size, target.value_size),
         ];
-        let flags = |flags: u32| match kept_flags(flags) {
-            0 => "0".to_owned(),
-            flags => flag_names(flags).join("|"),
-        };
-        differ(
-            "type",
-            template.map_type.to_string(),
-            target.map_type.to_string(),
-        )
-        .or_else(|| {
-            sizes.into_iter().find_map(|(what, wanted, found)| {
-                differ(what, wanted.to_string(), found.to_string())
-            })
-        })
-        .or_else(|| {
-            differ(
-                "map_flags",
-                flags(template.map_flags),
-                flags(target.map_flags),
-            )
-        })
-        .or_else(|| different_entries(template, target))
-        .or_else(|| self.different_fields(template, target))
+        for (what, wanted, found) in sizes {
+            if wanted != found {
+                return Some(differ(what, &wanted, &found));
+            }
+        }
+        let [wanted, found] = [template.map_flags, target.map_flags].map(kept_flags);
+        if wanted != found {
+            return Some(differ("map_flags", &flags(wanted), &flags(found)));
+        }
+        different_entries(template, target).or_else(|| self.different_fields(template, target))
     }
 
     fn different_fields(&mut self, template: &Template, target: &Map) -> Option<Mismatch> {
@@ -261,6 +255,14 @@ fn list(fields: &[Field]) -> String {
         .map(|field| format!("{} at {}", field.kind.name(), field.offset))
         .collect();
     names.join(", ")
+}
+
+/// Flags by their names.
+fn flags(flags: u32) -> String {
+    match flags {
+        0 => "0".to_owned(),
+        flags => flag_names(flags).join("|"),
+    }
 }
 
 /// `BPF_F_RDONLY` and `BPF_F_WRONLY` belong to the descriptor; the map does not keep them.

@@ -1,7 +1,7 @@
 //! Fields of map values that the kernel treats specially: locks, timers, kptrs, graph roots
 //! (`btf_parse_fields`).
 
-use std::collections::HashSet;
+use foldhash::HashSet;
 
 use super::KernelVersion;
 use super::layout::{get, resolve};
@@ -162,7 +162,7 @@ pub(crate) fn record(types: &[Type], value: TypeId) -> Record {
     let mut search = Search {
         types,
         fields: Vec::new(),
-        without: HashSet::new(),
+        without: HashSet::default(),
         odd: false,
     };
     let found = match resolve(types, value) {

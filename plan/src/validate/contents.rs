@@ -1,6 +1,6 @@
 //! Maps of global data and their initial contents.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use super::{Problems, header, shown};
 use crate::codes;
@@ -9,7 +9,7 @@ use crate::model::{Contents, Data, Map, MaxEntries, Plan};
 use crate::uapi;
 
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
-    let mut places = HashMap::new();
+    let mut places = HashMap::default();
     let mut total = 0_u64;
     for (index, map) in plan.maps.iter().enumerate() {
         let Some(data) = &map.data else { continue };
