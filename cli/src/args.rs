@@ -130,9 +130,11 @@ Examples:
   bpfplan load flow.bpf.o --dry-run                the calls, without making them
   bpfplan load flow.plan --pin-maps /sys/fs/bpf/flow
   bpfplan load flow.bpf.o --hold                   keep the maps until Ctrl-C
+  bpfplan load flow.bpf.o --pin-maps /sys/fs/bpf/flow --pin-progs /sys/fs/bpf/flow
 
-A map lives as long as something holds it, so a load needs --pin-maps or --hold. If any
-step fails, everything that this load made is removed again.")]
+A map lives as long as something holds it, so a load needs --pin-maps or --hold; with
+--pin-progs, programs hold the maps that they use. If any step fails, everything that this
+load made is removed again.")]
 pub(crate) struct LoadArgs {
     /// A BPF object, a plan in either form, or - for standard input.
     #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
@@ -140,6 +142,15 @@ pub(crate) struct LoadArgs {
     /// Pin every map under its name in this directory of a bpffs; `.` in a name becomes `_`.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pin_maps: Option<PathBuf>,
+    /// Load the object's programs too, with libbpf, and pin each under its name in this directory.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pin_progs: Option<PathBuf>,
+    /// Leave the programs out, and with them slots and maps that need them.
+    #[arg(long, conflicts_with = "pin_progs")]
+    pub(crate) no_programs: bool,
+    /// The object that the plan was made from; --pin-progs needs it beside a plan.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pin_progs")]
+    pub(crate) object: Option<PathBuf>,
     /// Options of the kernel's configuration, such as CONFIG_HZ=250, that count before those of the
     /// running kernel where the object asks for some; may be compressed by gzip.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -10,6 +10,8 @@ use serde::Serialize;
 pub(crate) struct LoadDocument {
     /// The maps in libbpf's order.
     pub(crate) maps: Vec<LoadedMap>,
+    /// The programs in libbpf's order; none without `--pin-progs`.
+    pub(crate) programs: Vec<LoadedProgram>,
     /// What should be known although the load is done.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -99,6 +101,17 @@ impl LoadedExtern {
             },
         }
     }
+}
+
+/// A program that a load made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LoadedProgram {
+    /// Name of the function.
+    pub(crate) name: String,
+    /// The kernel's id of the program.
+    pub(crate) id: u32,
+    /// Path of its pin.
+    pub(crate) pinned: Option<String>,
 }
 
 /// What is printed where diagnostics are the result.

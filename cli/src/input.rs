@@ -23,6 +23,8 @@ pub(crate) struct Input {
     pub(crate) plan: Plan,
     /// The compiler's warnings; none for a plan.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// The object, which programs are loaded from; none for a plan.
+    pub(crate) object: Option<Vec<u8>>,
 }
 
 /// Bytes of a file, and what to call it.
@@ -44,9 +46,17 @@ pub(crate) fn read(path: &Path, hash: bool) -> Result<Input, Vec<Diagnostic>> {
     let result = if format::is_plan(&file.bytes) {
         read_plan(&file)
     } else {
-        compile_object(&file, hash)
+        compile_object(file, hash)
     };
     named(path, result)
+}
+
+/// Reads an object's bytes as they are, for its programs.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_bytes_of_object(path: &Path) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    read_bytes(path).map(|file| file.bytes)
 }
 
 /// Reads an object; a plan is refused.
@@ -64,7 +74,7 @@ pub(crate) fn read_object(path: &Path, hash: bool) -> Result<Input, Vec<Diagnost
             .help("load it with `bpfplan load`, or print it with `bpfplan plan --format json`"),
         ])
     } else {
-        compile_object(&file, hash)
+        compile_object(file, hash)
     };
     named(path, result)
 }
@@ -80,12 +90,17 @@ fn read_plan(file: &Bytes) -> Result<Input, Vec<Diagnostic>> {
     Ok(Input {
         plan,
         warnings: Vec::new(),
+        object: None,
     })
 }
 
-fn compile_object(file: &Bytes, hash: bool) -> Result<Input, Vec<Diagnostic>> {
+fn compile_object(file: Bytes, hash: bool) -> Result<Input, Vec<Diagnostic>> {
     let Compiled { plan, warnings } = compile(&file.bytes, &file.name, &Options { hash })?;
-    Ok(Input { plan, warnings })
+    Ok(Input {
+        plan,
+        warnings,
+        object: Some(file.bytes),
+    })
 }
 
 /// Writes the file's name into diagnostics about it.
@@ -99,9 +114,9 @@ pub(crate) fn with_name(path: &Path, mut diagnostics: Vec<Diagnostic>) -> Vec<Di
 
 fn named(path: &Path, result: Result<Input, Vec<Diagnostic>>) -> Result<Input, Vec<Diagnostic>> {
     match result {
-        Ok(Input { plan, warnings }) => Ok(Input {
-            plan,
-            warnings: with_name(path, warnings),
+        Ok(input) => Ok(Input {
+            warnings: with_name(path, input.warnings),
+            ..input
         }),
         Err(diagnostics) => Err(with_name(path, diagnostics)),
     }

@@ -11,16 +11,10 @@ use crate::why::Refusal;
 impl<K: Kernel> Load<'_, K> {
     /// Writes the value of the only element: what the plan has of it, then zeros.
     pub(crate) fn write_contents(&self, index: usize, map: &Map) -> Result<(), Diagnostic> {
-        let Some(created) = self.maps.get(index) else {
+        let Some(created) = self.made(index) else {
             return Ok(());
         };
-        let bytes = if map.externs.is_empty() {
-            let bytes = self.contents.get(map.name.as_str()).copied();
-            bytes.unwrap_or_default()
-        } else {
-            &self.kconfig.bytes
-        };
-        let value = padded(bytes, map.value_size);
+        let value = self.initial_value(map);
         let written = value.and_then(|value| self.kernel.write(&created.fd, 0, &value));
         written.map_err(|errno| {
             let step = format!("writing its {} bytes of initial contents", map.value_size);
@@ -28,9 +22,20 @@ impl<K: Kernel> Load<'_, K> {
         })
     }
 
+    /// The value of the only element of a map of global data, or of kernel configuration values.
+    pub(crate) fn initial_value(&self, map: &Map) -> Result<Vec<u8>, Errno> {
+        let bytes = if map.externs.is_empty() {
+            let bytes = self.contents.get(map.name.as_str()).copied();
+            bytes.unwrap_or_default()
+        } else {
+            &self.kconfig.bytes
+        };
+        padded(bytes, map.value_size)
+    }
+
     /// Freezes a map, so that user space cannot change the constants of programs.
     pub(crate) fn freeze(&self, index: usize, map: &Map) -> Result<(), Diagnostic> {
-        let Some(created) = self.maps.get(index) else {
+        let Some(created) = self.made(index) else {
             return Ok(());
         };
         self.kernel.freeze(&created.fd).map_err(|errno| {

@@ -1,10 +1,13 @@
 //! Pinning the maps of a load, and the record of it.
 
+use std::collections::HashMap;
+
 use bpfplan_plan::rules::{Call, KernelVersion};
 use bpfplan_plan::{Diagnostic, MapType, Severity, Template, uapi};
 
 use crate::codes;
 use crate::execute::{Load, Progress};
+use crate::journal::Pinned;
 use crate::kernel::{Errno, Kernel, MapAttributes};
 use crate::pins::{self, Pins};
 use crate::record::{self, Record};
@@ -16,7 +19,7 @@ const FREEZE: KernelVersion = KernelVersion { major: 5, minor: 2 };
 impl<K: Kernel> Load<'_, K> {
     /// Pins everything. The record comes first: its pin tells a second load in the same directory
     /// that it came too late, and `unload` finds what a killed load has left.
-    pub(crate) fn pin(&mut self, pins: &Pins, ids: &[u32]) -> Result<(), Diagnostic> {
+    pub(crate) fn pin(&mut self, pins: &Pins, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
         if pins.create {
             self.make_directory(pins)?;
         }
@@ -24,16 +27,19 @@ impl<K: Kernel> Load<'_, K> {
             .kernel
             .lock_dir(&pins.directory)
             .map_err(|errno| pins::not_locked(&pins.directory, errno))?;
-        self.lock = Some(lock);
+        self.locks.push(lock);
         self.pin_record(pins, ids)?;
         let plan = self.plan;
         for (index, (map, name)) in plan.maps.iter().zip(&pins.names).enumerate() {
+            let Some(id) = ids.get(index).copied().flatten() else {
+                continue;
+            };
             let path = pins.path(name);
             self.tell(Progress::Pin {
                 map: index,
                 path: &path,
             })?;
-            let (Some(created), Some(id)) = (self.maps.get(index), ids.get(index)) else {
+            let Some(created) = self.made(index) else {
                 continue;
             };
             self.kernel.pin(&created.fd, &path).map_err(|errno| {
@@ -47,9 +53,9 @@ impl<K: Kernel> Load<'_, K> {
                 };
                 refusal.explain(self.kernel, plan)
             })?;
-            self.journal.pin(path, *id);
+            self.journal.pin(path, Pinned::Map(id));
         }
-        Ok(())
+        self.pin_programs(pins)
     }
 
     /// Makes the directory. Another load may be faster; which of the two may pin, their records
@@ -72,10 +78,15 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// Writes the record of the load into a map of its own, and pins that.
-    fn pin_record(&mut self, pins: &Pins, ids: &[u32]) -> Result<(), Diagnostic> {
+    fn pin_record(&mut self, pins: &Pins, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
         let path = pins.record();
         self.tell(Progress::Record(&path))?;
-        let record = Record::new(self.plan, pins, ids);
+        let programs: HashMap<&str, u32> = self
+            .programs
+            .iter()
+            .map(|program| (program.name.as_str(), program.id))
+            .collect();
+        let record = Record::new(self.plan, pins, ids, |name| programs.get(name).copied());
         let bytes = record
             .with_btf(&self.btf_blob, &self.template_btf)
             .encode()?;
@@ -121,7 +132,7 @@ impl<K: Kernel> Load<'_, K> {
             Errno::EEXIST => pins::taken(&pins.directory),
             errno => refused("pinning", Some(Call::Pin), errno),
         })?;
-        self.journal.pin(path, id);
+        self.journal.pin(path, Pinned::Map(id));
         if !frozen {
             self.diagnostics.push(Diagnostic::new(
                 codes::RECORD_NOT_FROZEN,
@@ -133,7 +144,7 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// Why a call that is about no map of the plan was refused.
-    fn reasons(&self, call: Call, errno: Errno) -> Vec<String> {
+    pub(crate) fn reasons(&self, call: Call, errno: Errno) -> Vec<String> {
         reasons(self.kernel, call, errno, None::<&Template>, self.plan)
     }
 }

@@ -27,14 +27,32 @@ pub(crate) struct Pins {
     pub(crate) directory: PathBuf,
     /// Whether it has to be made.
     pub(crate) create: bool,
-    /// A name for each map, in the plan's order.
+    /// Whether it is the directory for maps. One for both is.
+    pub(crate) of_maps: bool,
+    /// A name for each map, in the plan's order; none if maps are not pinned here.
     pub(crate) names: Vec<String>,
+    /// A name for each program, in the plan's order; none if programs are not pinned here.
+    pub(crate) programs: Vec<String>,
 }
 
 impl Pins {
     /// Path of the pin with that name.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    /// Path of the pin of the map with that index.
+    pub(crate) fn map(&self, index: usize) -> Option<PathBuf> {
+        Some(self.path(self.names.get(index)?))
+    }
+
+    /// Names of programs, and the paths of their pins.
+    pub(crate) fn program_paths<'p>(
+        &'p self,
+        plan: &'p Plan,
+    ) -> impl Iterator<Item = (&'p str, PathBuf)> {
+        let programs = plan.programs.iter().zip(&self.programs);
+        programs.map(|(program, pin)| (program.name.as_str(), self.path(pin)))
     }
 
     /// Path of the load's record.
@@ -120,19 +138,67 @@ pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
     }
 }
 
+/// Names for the pins of all programs of the plan, none of which is among `taken`.
+pub(crate) fn program_names(plan: &Plan, taken: &[String]) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut names = Vec::with_capacity(plan.programs.len());
+    let mut owners: BTreeMap<String, Option<&str>> =
+        taken.iter().map(|name| (name.clone(), None)).collect();
+    for program in &plan.programs {
+        if problems.len() == SHOWN {
+            problems.push(Diagnostic::error(
+                codes::PIN_NAME,
+                "more names may be wrong; these are the first hundred",
+            ));
+            break;
+        }
+        let name = pin_name(&program.name);
+        if let Some(problem) = name_problem(&name) {
+            let shown = name.escape_debug();
+            problems.push(
+                Diagnostic::error(
+                    codes::PIN_NAME,
+                    format!("\"{shown}\" cannot be the name of a pin: {problem}"),
+                )
+                .program(&program.name)
+                .help("rename the program"),
+            );
+        } else if let Some(other) = owners.insert(name.clone(), Some(&program.name)) {
+            let (whose, help) = match other {
+                Some(other) => (
+                    format!("program '{}'", other.escape_debug()),
+                    "rename one of the programs",
+                ),
+                None => (
+                    "a map".to_owned(),
+                    "pin maps and programs in two directories",
+                ),
+            };
+            problems.push(
+                Diagnostic::error(
+                    codes::PIN_NAMES_COLLIDE,
+                    format!("its pin \"{name}\" would be that of {whose} as well"),
+                )
+                .program(&program.name)
+                .note("bpffs reserves `.` in names, so it becomes `_`")
+                .help(help),
+            );
+        }
+        names.push(name);
+    }
+    if problems.is_empty() {
+        Ok(names)
+    } else {
+        Err(problems)
+    }
+}
+
 /// Looks at the directory and at what is in the pins' places, before anything is made.
-pub(crate) fn prepare<K: Kernel>(
+pub(crate) fn vacant<K: Kernel>(
     kernel: &K,
-    directory: &Path,
-    names: Vec<String>,
+    pins: Pins,
     plan: &Plan,
 ) -> Result<Pins, Vec<Diagnostic>> {
-    let (directory, create) = find_directory(kernel, directory).map_err(|error| vec![error])?;
-    let pins = Pins {
-        directory,
-        create,
-        names,
-    };
     if pins.create {
         return Ok(pins);
     }
@@ -156,21 +222,26 @@ pub(crate) fn prepare<K: Kernel>(
         Err(errno) => return Err(vec![unreadable(&record, errno)]),
     }
     let mut problems = Vec::new();
+    let mut look = |path: &Path, about: &dyn Fn(Diagnostic) -> Diagnostic| match occupied(path) {
+        Ok(false) => {}
+        Ok(true) => problems.push(about(
+            Diagnostic::error(
+                codes::PIN_EXISTS,
+                format!("{} exists already and is not of a load", path.display()),
+            )
+            .help("remove it if nobody needs it, or pin into another directory"),
+        )),
+        Err(errno) => problems.push(about(unreadable(path, errno))),
+    };
     for (map, name) in plan.maps.iter().zip(&pins.names) {
-        let path = pins.path(name);
-        match occupied(&path) {
-            Ok(false) => {}
-            Ok(true) => problems.push(
-                Diagnostic::error(
-                    codes::PIN_EXISTS,
-                    format!("{} exists already and is not of a load", path.display()),
-                )
+        look(&pins.path(name), &|problem| {
+            problem
                 .map(&map.name)
                 .at(map.source.as_ref(), "declared here")
-                .help("remove it if nobody needs it, or pin into another directory"),
-            ),
-            Err(errno) => problems.push(unreadable(&path, errno).map(&map.name)),
-        }
+        });
+    }
+    for (program, path) in pins.program_paths(plan) {
+        look(&path, &|problem| problem.program(program));
     }
     if problems.is_empty() {
         Ok(pins)
@@ -184,7 +255,7 @@ pub(crate) fn taken(directory: &Path) -> Diagnostic {
     let directory = directory.display();
     Diagnostic::error(
         codes::RECORD_EXISTS,
-        format!("{directory} holds the maps of another load"),
+        format!("{directory} holds the pins of another load"),
     )
     .help(format!(
         "remove them with `bpfplan unload {directory}`, or pin into another directory"
@@ -220,7 +291,10 @@ pub(crate) fn existing_directory<K: Kernel>(
 }
 
 /// The directory without symbolic links, and whether it has to be made.
-fn find_directory<K: Kernel>(kernel: &K, directory: &Path) -> Result<(PathBuf, bool), Diagnostic> {
+pub(crate) fn find_directory<K: Kernel>(
+    kernel: &K,
+    directory: &Path,
+) -> Result<(PathBuf, bool), Diagnostic> {
     let directory = tidy(directory)?;
     match kernel.inspect(&directory) {
         Ok(kind) => return Ok((usable(kernel, &directory, kind)?, false)),

@@ -1,7 +1,7 @@
 //! What is refused before anything is created.
 
 use bpfplan_plan::validate::validate;
-use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, SlotTarget};
+use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, Slot, SlotTarget};
 
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
@@ -9,7 +9,7 @@ use crate::kconfig::{self, Resolved};
 use crate::kernel::{FdLimit, Kernel};
 use crate::options::LoadOptions;
 use crate::pins::{self, Pins};
-use crate::programs;
+use crate::program_rules::{self, Origin};
 use crate::record::Record;
 
 /// A plan that may be executed, and what the machine adds to it.
@@ -17,6 +17,10 @@ use crate::record::Record;
 pub(crate) struct Ready {
     /// Where to pin.
     pub(crate) pins: Option<Pins>,
+    /// Where to pin programs, if that is another directory.
+    pub(crate) program_pins: Option<Pins>,
+    /// Who makes the maps, in the plan's order.
+    pub(crate) origins: Vec<Origin>,
     /// The number of possible CPUs, if the plan asks for it.
     pub(crate) possible_cpus: Option<u32>,
     /// The values of the `.kconfig` map, if there is one.
@@ -36,27 +40,32 @@ pub(crate) fn check<K: Kernel>(
 ) -> Result<Ready, LoadError> {
     let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
     validate(plan).map_err(|diagnostics| LoadError::new(ErrorKind::Plan, diagnostics))?;
-    let problems = unsupported(plan);
+    let mut problems = unsupported(plan);
+    problems.extend(program_rules::problems(plan, &options.programs));
     if !problems.is_empty() {
         return Err(refused(problems));
     }
-    if options.pin_maps.is_none() && !options.hold && !plan.maps.is_empty() {
+    let pins_programs = program_rules::pin_directory(&options.programs).is_some();
+    if options.pin_maps.is_none() && !options.hold && !pins_programs && !plan.maps.is_empty() {
         return Err(LoadError::new(ErrorKind::NotKept, vec![not_kept(plan)]));
     }
-    let pins = match &options.pin_maps {
-        Some(directory) => {
-            let names = pins::names(plan).map_err(refused)?;
-            let pins = pins::prepare(kernel, directory, names, plan).map_err(refused)?;
-            Record::new(plan, &pins, &vec![u32::MAX; plan.maps.len()])
-                .encode()
-                .map_err(|problem| refused(vec![problem]))?;
-            Some(pins)
-        }
-        None => None,
-    };
+    if let Some(problem) = program_rules::not_kept(options) {
+        return Err(LoadError::new(ErrorKind::NotKept, vec![problem]));
+    }
+    let (pins, program_pins) =
+        program_rules::directories(plan, kernel, options).map_err(refused)?;
+    for pins in pins.iter().chain(&program_pins) {
+        Record::new(plan, pins, &vec![Some(u32::MAX); plan.maps.len()], |_| {
+            Some(u32::MAX)
+        })
+        .encode()
+        .map_err(|problem| refused(vec![problem]))?;
+    }
     if options.raise_nofile {
         let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
-        let needed = maps.saturating_add(EXTRA_DESCRIPTORS);
+        let needed = program_rules::descriptors(plan, &options.programs)
+            .saturating_add(maps)
+            .saturating_add(EXTRA_DESCRIPTORS);
         kernel
             .reserve_fds(needed)
             .map_err(|FdLimit { needed, errno }| {
@@ -87,13 +96,15 @@ pub(crate) fn check<K: Kernel>(
     };
     let kconfig = kconfig::resolve(plan, kernel, options.kconfig.as_ref()).map_err(refused)?;
     let mut kconfig = kconfig.unwrap_or_default();
-    let mut diagnostics = programs::warnings(plan, kernel);
-    diagnostics.append(&mut kconfig.diagnostics);
+    let mut diagnostics = std::mem::take(&mut kconfig.diagnostics);
+    let origins = program_rules::origins(plan, kernel, &options.programs, &mut diagnostics);
     diagnostics.extend(pins::kernel_name_collisions(plan));
     Ok(Ready {
         pins,
+        program_pins,
         possible_cpus,
         kconfig,
+        origins,
         diagnostics,
     })
 }
@@ -142,20 +153,8 @@ fn unsupported(plan: &Plan) -> Vec<Diagnostic> {
                 .help("take `pinning` out of the declaration and use --pin-maps"),
             );
         }
-        if map
-            .slots
-            .iter()
-            .any(|slot| matches!(slot.target, SlotTarget::Program(_)))
-        {
-            problems.push(
-                problem(
-                    codes::PROGRAM_SLOTS,
-                    "its slots hold programs, which bpfplan does not load yet",
-                    "values",
-                )
-                .help("load the object with libbpf"),
-            );
-        } else if !map.slots.is_empty() && map.key_size != 4 {
+        let of_maps = |slot: &Slot| matches!(slot.target, SlotTarget::Map(_));
+        if map.slots.iter().any(of_maps) && map.key_size != 4 {
             problems.push(problem(
                 codes::SLOT_KEY_SIZE,
                 &format!("static slots need keys of 4 bytes, it has {}", map.key_size),

@@ -1,9 +1,14 @@
-//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`] and [`probe`].
+//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`], [`probe`],
+//! `programs` and `messages`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
+#[cfg(feature = "programs")]
+mod messages;
 mod probe;
+#[cfg(feature = "programs")]
+mod programs;
 mod system;
 
 use std::ffi::CString;
@@ -17,6 +22,7 @@ use bpfplan_plan::{MapType, uapi};
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapInfo, PathKind,
+    ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 /// The running kernel.
@@ -68,6 +74,18 @@ impl Descriptor {
 
     /// Refuses maps whose slots are not 4 bytes for 4 bytes: the kernel would copy more than the
     /// caller has.
+    fn with_slots(&self) -> Result<BorrowedFd<'_>, Errno> {
+        match self.shape {
+            Some(Shape {
+                map_type,
+                key_size: 4,
+                value_size: 4,
+            }) if map_type.0 == uapi::BPF_MAP_TYPE_PROG_ARRAY => Ok(self.as_fd()),
+            _ => self.outer(),
+        }
+    }
+
+    /// As above, and only outer maps.
     fn outer(&self) -> Result<BorrowedFd<'_>, Errno> {
         match self.shape {
             Some(shape)
@@ -151,7 +169,7 @@ impl Kernel for RealKernel {
     }
 
     fn update_slot(&self, outer: &Descriptor, index: u32, map: &Descriptor) -> Result<(), Errno> {
-        bpf::update_elem(outer.outer()?, index, &map.raw().to_ne_bytes())
+        bpf::update_elem(outer.with_slots()?, index, &map.raw().to_ne_bytes())
     }
 
     fn write(&self, map: &Descriptor, index: u32, value: &[u8]) -> Result<(), Errno> {
@@ -184,12 +202,44 @@ impl Kernel for RealKernel {
     }
 
     fn open_pin(&self, path: &Path) -> Result<Descriptor, Errno> {
-        let fd = bpf::open_pin(&c_path(path)?)?;
+        let fd = bpf::open_pin(&c_path(path)?, uapi::BPF_F_RDONLY)?;
         if system::is_map(fd.as_fd())? {
             describe(fd)
         } else {
             Err(Errno::EINVAL)
         }
+    }
+
+    #[cfg(feature = "programs")]
+    fn load_programs(
+        &self,
+        request: &ProgramRequest<'_, Descriptor>,
+    ) -> Result<ProgramAnswer<Descriptor>, ProgramFailure> {
+        programs::load(request)
+    }
+
+    #[cfg(not(feature = "programs"))]
+    fn load_programs(
+        &self,
+        _: &ProgramRequest<'_, Descriptor>,
+    ) -> Result<ProgramAnswer<Descriptor>, ProgramFailure> {
+        Err(ProgramFailure {
+            stage: crate::kernel::ProgramStage::Open,
+            errno: Errno(libc::ENOSYS),
+            program: None,
+            log: None,
+            messages: vec!["built without the feature `programs` of bpfplan-loader".to_owned()],
+        })
+    }
+
+    fn pinned_program(&self, path: &Path) -> Result<u32, Errno> {
+        let fd = bpf::open_pin(&c_path(path)?, 0)?;
+        if !system::is_program(fd.as_fd())? {
+            return Err(Errno::EINVAL);
+        }
+        let mut info = libbpf_sys::bpf_prog_info::default();
+        bpf::program_info(fd.as_fd(), &mut info)?;
+        Ok(info.id)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {

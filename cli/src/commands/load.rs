@@ -5,19 +5,20 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
-    ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, Progress,
-    RealKernel, RecordingKernel, load, load_with,
+    ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, Programs,
+    Progress, RealKernel, RecordingKernel, load, load_with,
 };
 use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Plan, Step};
 use serde::Serialize;
 
 use crate::args::{LoadArgs, LoadFormat};
-use crate::documents::{DryRunDocument, LoadDocument, LoadedExtern, LoadedMap};
+use crate::documents::{DryRunDocument, LoadDocument, LoadedExtern, LoadedMap, LoadedProgram};
 use crate::exit::Exit;
 use crate::input::{self, Input};
 use crate::kconfig;
 use crate::output;
+use crate::programs;
 use crate::render::escape::plain;
 use crate::signals;
 
@@ -27,11 +28,18 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let input = match input::read(&args.input, false) {
+    let mut input = match input::read(&args.input, false) {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
             return Ok(Exit::Refused);
+        }
+    };
+    let programs = match programs::choice(args, &mut input) {
+        Ok(programs) => programs,
+        Err((exit, diagnostics)) => {
+            output::failure(&diagnostics, json)?;
+            return Ok(exit);
         }
     };
     let kconfig = match args.kconfig.as_deref().map(kconfig::read).transpose() {
@@ -41,19 +49,21 @@ pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
             return Ok(Exit::Refused);
         }
     };
+    let wishes = Wishes { programs, kconfig };
     if args.dry_run {
-        dry_run(args, input, kconfig, json)
+        dry_run(args, input, wishes, json)
     } else {
-        load_maps(args, input, kconfig, json)
+        load_maps(args, input, wishes, json)
     }
 }
 
-fn load_maps(
-    args: &LoadArgs,
-    input: Input,
+/// What the arguments say about a load, read from the files that they name.
+struct Wishes {
+    programs: Programs,
     kconfig: Option<KernelConfig>,
-    json: bool,
-) -> io::Result<Exit> {
+}
+
+fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::Result<Exit> {
     // From before the first map on: a signal in the middle would leave half a load.
     let mut signals = signals::collect()?;
     let mut caught = None;
@@ -61,7 +71,8 @@ fn load_maps(
         pin_maps: args.pin_maps.clone(),
         hold: args.hold,
         raise_nofile: true,
-        kconfig,
+        programs: wishes.programs,
+        kconfig: wishes.kconfig,
     };
     let mut say = |progress: Progress<'_>| {
         if args.verbose && progress != Progress::Filling {
@@ -91,14 +102,18 @@ fn load_maps(
         document(&loaded, warnings).and_then(|text| output::result(&text))
     } else {
         output::diagnostics(&warnings);
-        output::result(&report(&input.plan, &loaded, args.pin_maps.as_deref()))
+        output::result(&report(&loaded))
     };
     // Somebody may have read enough of the output and still need the maps.
     if args.hold {
         output::talk(&format!(
             "holding {}; Ctrl-C or SIGTERM lets go of {}",
-            count(loaded.maps.len(), "map"),
-            if loaded.maps.len() == 1 { "it" } else { "them" },
+            things(&loaded),
+            if loaded.maps.len() + loaded.programs.len() == 1 {
+                "it"
+            } else {
+                "them"
+            },
         ));
         signals.forever().next();
     }
@@ -106,12 +121,7 @@ fn load_maps(
 }
 
 /// Executes the plan on a kernel that only writes down the calls.
-fn dry_run(
-    args: &LoadArgs,
-    input: Input,
-    kconfig: Option<KernelConfig>,
-    json: bool,
-) -> io::Result<Exit> {
+fn dry_run(args: &LoadArgs, input: Input, mut wishes: Wishes, json: bool) -> io::Result<Exit> {
     let machine = RealKernel::new();
     let target = Target {
         page_size: machine.page_size(),
@@ -122,7 +132,12 @@ fn dry_run(
         kernel = kernel.with_facts(KernelFacts::of(&machine));
     }
     let pin_maps = args.pin_maps.as_deref().map(resolved);
-    if let Some(directory) = &pin_maps {
+    let mut pin_progs = None;
+    if let Programs::Load(options) = &mut wishes.programs {
+        options.pin = options.pin.as_deref().map(resolved);
+        pin_progs = options.pin.clone();
+    }
+    for directory in pin_maps.iter().chain(&pin_progs) {
         // A directory that is there is used, and any other is made: whether that works, only
         // the load itself can tell.
         let present = match directory.parent() {
@@ -135,7 +150,8 @@ fn dry_run(
         pin_maps,
         hold: true,
         raise_nofile: false,
-        kconfig,
+        programs: wishes.programs,
+        kconfig: wishes.kconfig,
     };
     match load(&input.plan, &kernel, &options) {
         Ok(loaded) => {
@@ -201,8 +217,17 @@ fn document<K: Kernel>(loaded: &Loaded<K>, warnings: Vec<Diagnostic>) -> io::Res
         max_entries: map.max_entries,
         externs: map.externs.iter().map(LoadedExtern::new).collect(),
     });
+    let programs = loaded.programs.iter().map(|program| LoadedProgram {
+        name: program.name.clone(),
+        id: program.id,
+        pinned: program
+            .pinned
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
+    });
     to_json(&LoadDocument {
         maps: maps.collect(),
+        programs: programs.collect(),
         warnings,
     })
 }
@@ -213,29 +238,38 @@ fn to_json(document: &impl Serialize) -> io::Result<String> {
     Ok(text)
 }
 
-/// One line for each map, and one that sums up.
-fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) -> String {
-    let rows: Vec<[String; 4]> = plan
+/// One line for each map and each program, and one that sums up.
+fn report<K: Kernel>(loaded: &Loaded<K>) -> String {
+    let pin = |path: Option<&PathBuf>| {
+        let text = path.map(|path| format!("  {}", path.display()));
+        plain(&text.unwrap_or_default()).into_owned()
+    };
+    let mut rows: Vec<[String; 4]> = loaded
         .maps
         .iter()
-        .zip(&loaded.maps)
-        .map(|(map, made)| {
+        .map(|made| {
             let slots = match made.filled {
                 0 => String::new(),
                 filled => format!("  {} filled", count(filled, "slot")),
             };
-            let pin = made
-                .pinned
-                .as_ref()
-                .map(|path| format!("  {}", path.display()));
             [
-                plain(&map.name).into_owned(),
-                map.map_type.to_string(),
+                plain(&made.name).into_owned(),
+                made.map_type.to_string(),
                 format!("max_entries {}{slots}", made.max_entries),
-                plain(&pin.unwrap_or_default()).into_owned(),
+                pin(made.pinned.as_ref()),
             ]
         })
         .collect();
+    rows.extend(loaded.programs.iter().map(|made| {
+        [
+            plain(&made.name).into_owned(),
+            "program".to_owned(),
+            String::new(),
+            pin(made.pinned.as_ref()),
+        ]
+    }));
+    let maps = loaded.maps.iter().map(|map| map.id);
+    let ids = maps.chain(loaded.programs.iter().map(|program| program.id));
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -244,12 +278,11 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
     };
     let widths = [width(0), width(1), width(2)].map(Option::unwrap_or_default);
     let mut text = String::new();
-    for (row, made) in rows.iter().zip(&loaded.maps) {
+    for (row, id) in rows.iter().zip(ids) {
         let [name, kind, facts, pin] = row;
         let [name_width, kind_width, facts_width] = widths;
         let line = format!(
             "  {name:name_width$}  {kind:kind_width$}  id {id:<6}  {facts:facts_width$}{pin}",
-            id = made.id
         );
         text.push_str(line.trim_end());
         text.push('\n');
@@ -262,16 +295,23 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
         .iter()
         .map(|map| u64::from(map.filled))
         .sum::<u64>();
-    text.push_str(&format!("{} created", count(rows.len(), "map")));
+    text.push_str(&format!("{} created", count(loaded.maps.len(), "map")));
     if filled > 0 {
         text.push_str(&format!(", {} filled", count(filled, "slot")));
     }
-    if let Some(directory) = directory {
-        let directory = directory.to_string_lossy();
-        text.push_str(&format!(
-            "; `bpfplan unload {}` removes the pins",
-            plain(&directory)
-        ));
+    if !loaded.programs.is_empty() {
+        let programs = count(loaded.programs.len(), "program");
+        text.push_str(&format!(", {programs} loaded"));
+    }
+    let records = loaded.record.iter().chain(&loaded.program_record);
+    let unloads: Vec<String> = records
+        .filter_map(|record| record.parent())
+        .map(|directory| format!("`bpfplan unload {}`", plain(&directory.to_string_lossy())))
+        .collect();
+    match unloads.as_slice() {
+        [] => {}
+        [one] => text.push_str(&format!("; {one} removes the pins")),
+        many => text.push_str(&format!("; {} remove the pins", many.join(" and "))),
     }
     text.push_str(".\n");
     text
@@ -308,8 +348,24 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
         Progress::MakeDirectory(path) => format!("make {}", path.display()),
         Progress::Record(path) => format!("record the load in {}", path.display()),
         Progress::Pin { map, path } => format!("pin {} to {}", name(map), path.display()),
+        Progress::LoadPrograms => {
+            let programs = plan.programs.iter().filter(|program| program.is_loaded());
+            format!("load {} with libbpf", count(programs.count(), "program"))
+        }
+        Progress::FillPrograms { map } => format!("fill {} with programs", name(map)),
+        Progress::PinProgram { name, path } => format!("pin {name} to {}", path.display()),
     };
     plain(&text).into_owned()
+}
+
+/// What a load made, in numbers.
+fn things<K: Kernel>(loaded: &Loaded<K>) -> String {
+    let maps = count(loaded.maps.len(), "map");
+    if loaded.programs.is_empty() {
+        return maps;
+    }
+    let programs = count(loaded.programs.len(), "program");
+    format!("{maps} and {programs}")
 }
 
 fn count(number: impl TryInto<u64>, noun: &str) -> String {

@@ -30,7 +30,7 @@ const CREATE_SIZE: usize = offset_of!(CreateAttr, excl_prog_hash_size) + size_of
 /// Through `btf_token_fd`, 40.
 const BTF_SIZE: usize = offset_of!(BtfAttr, btf_token_fd) + size_of::<i32>();
 
-fn last_errno() -> Errno {
+pub(super) fn last_errno() -> Errno {
     Errno(
         std::io::Error::last_os_error()
             .raw_os_error()
@@ -248,6 +248,25 @@ pub(super) fn map_info(map: BorrowedFd<'_>) -> Result<MapInfo, Errno> {
     })
 }
 
+/// `info` is all zeros but for pointers to buffers and the number of elements that fit in them.
+pub(super) fn program_info(
+    program: BorrowedFd<'_>,
+    info: &mut libbpf_sys::bpf_prog_info,
+) -> Result<(), Errno> {
+    let size = size_of::<libbpf_sys::bpf_prog_info>();
+    let mut length = u32::try_from(size).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and to the
+    // buffers in it, whose size the caller has given.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(
+            program.as_raw_fd(),
+            std::ptr::from_mut(info).cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    check(result).map(drop)
+}
+
 pub(super) fn map_by_id(id: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes nothing but a number.
     own(check(unsafe { libbpf_sys::bpf_map_get_fd_by_id(id) })?)
@@ -258,12 +277,12 @@ pub(super) fn pin(map: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     check(unsafe { libbpf_sys::bpf_obj_pin(map.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// Opens a pin for reading only. Links answer `EINVAL`; programs are opened all the same, so the
-/// caller has to look what it got: their ids are numbers of their own.
-pub(super) fn open_pin(path: &CStr) -> Result<OwnedFd, Errno> {
+/// Opens a pin; `flags` are 0 or say that it is for reading only, which programs refuse. What it
+/// is, the caller has to look at.
+pub(super) fn open_pin(path: &CStr, flags: u32) -> Result<OwnedFd, Errno> {
     let options = bpf_obj_get_opts {
         sz: size_of::<bpf_obj_get_opts>() as u64,
-        file_flags: uapi::BPF_F_RDONLY,
+        file_flags: flags,
         path_fd: 0,
     };
     // SAFETY: `path` is a NUL-terminated string and `options` a whole structure that says its

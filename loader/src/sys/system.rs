@@ -59,9 +59,18 @@ pub(super) fn lock_dir(path: &Path) -> Result<OwnedFd, Errno> {
 /// Whether a descriptor of `bpf(2)` is a map's. Information about programs has the same layout
 /// at its beginning, so that does not tell.
 pub(super) fn is_map(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    is_kind(fd, "anon_inode:bpf-map")
+}
+
+/// Whether a descriptor of `bpf(2)` is a program's.
+pub(super) fn is_program(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    is_kind(fd, "anon_inode:bpf-prog")
+}
+
+fn is_kind(fd: BorrowedFd<'_>, kind: &str) -> Result<bool, Errno> {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
         .map_err(|error| errno_of(&error))?;
-    Ok(link.as_os_str() == "anon_inode:bpf-map")
+    Ok(link.as_os_str() == kind)
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), Errno> {
