@@ -99,6 +99,8 @@ bpfplan_plan::codes! {
     pub BTF_DROPPED = "BP0223", "the kernel gets no BTF for this map";
     /// A `__ulong` of 32 bits is sign-extended.
     pub SIGN_EXTENDED = "BP0224", "map_extra is sign-extended";
+    /// A variable of `.struct_ops` is not what libbpf makes a map of.
+    pub BAD_STRUCT_OPS = "BP0230", "unusable struct_ops variable";
 
     /// A relocation of `.maps` cannot be read.
     pub BAD_RELOCATION = "BP0350", "corrupt relocation";
@@ -120,4 +122,6 @@ bpfplan_plan::codes! {
     pub ADDEND = "BP0358", "slot with an offset";
     /// Two relocations fill one slot.
     pub SLOT_TWICE = "BP0359", "slot filled twice";
+    /// A pointer in a struct_ops variable leads to no program.
+    pub BAD_STRUCT_OPS_RELOCATION = "BP0370", "struct_ops member without program";
 }

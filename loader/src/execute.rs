@@ -55,13 +55,6 @@ pub enum Progress<'a> {
         /// Path of the pin.
         path: &'a Path,
     },
-    /// Have libbpf load the programs, and the maps that come with them.
-    LoadPrograms,
-    /// Put programs into the slots of a program array.
-    FillPrograms {
-        /// Index of the map in the plan.
-        map: usize,
-    },
     /// Pin a program.
     PinProgram {
         /// Name of the program.
@@ -163,19 +156,24 @@ impl<'a, K: Kernel> Load<'a, K> {
     /// Does everything; gives the ids of the maps that are made.
     fn run(&mut self, directories: &[&Pins]) -> Result<Vec<Option<u32>>, Diagnostic> {
         let mut outers = Vec::new();
-        for step in self.plan.steps() {
+        let programs = self.options.programs.to_load().is_some();
+        for step in self.plan.steps_with(programs) {
             let fills = matches!(step, Step::FillSlots { .. });
             if !fills && step.map_index().is_some_and(|map| !self.from_plan(map)) {
+                continue;
+            }
+            // Told below, after the slots for maps.
+            if matches!(step, Step::FillPrograms { .. }) {
                 continue;
             }
             self.tell(Progress::Step(step))?;
             match step {
                 // All at once, below.
                 Step::FillSlots { map } => outers.push(map),
+                Step::LoadPrograms => self.load_programs()?,
                 _ => self.step(step)?,
             }
         }
-        self.load_programs()?;
         let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
         let filled = Filler::new(self.plan, self.kernel, &self.maps)
             .fill_all(&outers, &mut |next| ask(progress, interrupted, next))?;
@@ -218,7 +216,11 @@ impl<'a, K: Kernel> Load<'a, K> {
         };
         match step {
             // Pins by name are refused before the first step.
-            Step::LoadBtf | Step::FillSlots { .. } | Step::Pin { .. } => {}
+            Step::LoadBtf
+            | Step::LoadPrograms
+            | Step::FillPrograms { .. }
+            | Step::FillSlots { .. }
+            | Step::Pin { .. } => {}
             Step::CreateTemplate { .. } => self.create_template(index, map)?,
             Step::CreateMap { .. } => self.create_map(index, map)?,
             Step::DropTemplate { .. } => self.template = None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 
 use bpfplan_plan::rules::Call;
-use bpfplan_plan::{Diagnostic, MaxEntries, Severity, SlotTarget};
+use bpfplan_plan::{Diagnostic, MaxEntries, Severity, SlotTarget, Step};
 
 use crate::codes;
 use crate::create::Created;
@@ -31,7 +31,6 @@ impl<K: Kernel> Load<'_, K> {
             return Ok(());
         };
         let plan = self.plan;
-        self.tell(Progress::LoadPrograms)?;
         let object = without_slots(&options.object).map_err(|why| {
             Diagnostic::error(
                 codes::PROGRAMS_REFUSED,
@@ -175,7 +174,7 @@ impl<K: Kernel> Load<'_, K> {
             if wanted.peek().is_none() || self.made(index).is_none() {
                 continue;
             }
-            self.tell(Progress::FillPrograms { map: index })?;
+            self.tell(Progress::Step(Step::FillPrograms { map: index }))?;
             let programs: HashMap<&str, &K::Fd> = self
                 .programs
                 .iter()

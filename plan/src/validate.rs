@@ -15,6 +15,7 @@ mod contents;
 mod externs;
 mod header;
 mod maps;
+mod programs;
 mod slots;
 mod types;
 
@@ -42,6 +43,7 @@ pub fn validate(plan: &Plan) -> Result<(), Vec<Diagnostic>> {
         maps::check(plan, map, &mut problems);
         slots::check(map, &mut problems);
     }
+    programs::check(plan, &mut problems);
     contents::check(plan, &mut problems);
     externs::check(plan, &mut problems);
     // What the kernel would say to the slots makes sense only for a sound plan.

@@ -348,11 +348,11 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
         Progress::MakeDirectory(path) => format!("make {}", path.display()),
         Progress::Record(path) => format!("record the load in {}", path.display()),
         Progress::Pin { map, path } => format!("pin {} to {}", name(map), path.display()),
-        Progress::LoadPrograms => {
+        Progress::Step(Step::LoadPrograms) => {
             let programs = plan.programs.iter().filter(|program| program.is_loaded());
             format!("load {} with libbpf", count(programs.count(), "program"))
         }
-        Progress::FillPrograms { map } => format!("fill {} with programs", name(map)),
+        Progress::Step(Step::FillPrograms { map }) => format!("fill {} with programs", name(map)),
         Progress::PinProgram { name, path } => format!("pin {name} to {}", path.display()),
     };
     plain(&text).into_owned()

@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use bpfplan_compiler::{Compiled, compile};
 use bpfplan_loader::{LoadOptions, Loaded, RealKernel, load};
-use bpfplan_plan::{Endianness, Pinning, Plan, SlotTarget};
+use bpfplan_plan::{Endianness, Pinning, Plan, WithPrograms};
 use libtest_mimic::{Failed, Trial};
 use support::btf_compare::{self, Graph};
 use support::fixtures::{self, Expectation, Fixture};
@@ -107,13 +107,15 @@ fn not_comparable(plan: &Plan) -> Option<&'static str> {
     if !plan.not_planned.is_empty() {
         return Some("it declares what is not planned yet");
     }
-    let programs = plan
-        .maps
-        .iter()
-        .flat_map(|map| &map.slots)
-        .any(|slot| matches!(slot.target, SlotTarget::Program(_)));
-    if programs {
+    if plan.maps.iter().any(|map| map.has_program_slots()) {
         return Some("its slots want programs");
+    }
+    let with_programs = plan.maps.iter().filter_map(|map| map.with_programs);
+    if with_programs
+        .filter(|why| *why != WithPrograms::OptionalStructOps)
+        .any(WithPrograms::is_libbpfs)
+    {
+        return Some("a map of it comes with the programs");
     }
     let by_name = plan.maps.iter().any(|map| map.pinning == Pinning::ByName);
     by_name.then_some("a map wants to be pinned by name")
@@ -168,11 +170,6 @@ fn both_refuse(plan: &Plan, theirs: &Object) -> Outcome {
 /// The plan's maps against libbpf's getters after open, templates included.
 fn same_declarations(plan: &Plan, theirs: &Object) -> Outcome {
     let theirs: Vec<Declared> = theirs.maps().iter().map(|map| map.declared()).collect();
-    // Struct_ops maps are not internal for libbpf, and stand after the declared ones.
-    let theirs: Vec<Declared> = theirs
-        .into_iter()
-        .filter(|map| map.map_type != libbpf_sys::BPF_MAP_TYPE_STRUCT_OPS)
-        .collect();
     let ours: Vec<Declared> = plan
         .maps
         .iter()

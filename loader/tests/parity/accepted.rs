@@ -92,11 +92,6 @@ pub(crate) const LIBBPF_REFUSES: &[Refusal] = &[
         reason: "legacy maps are listed as not planned, load refuses",
     },
     Refusal {
-        warning: "struct_ops ",
-        holds: |plan| lists(plan, ".struct_ops") || lists(plan, ".struct_ops.link"),
-        reason: "struct_ops maps are listed as not planned, load refuses",
-    },
-    Refusal {
         warning: "failed to alloc map '%s' content buffer",
         holds: |plan| plan.maps.iter().any(|map| map.data.is_some()),
         reason: "the test leaves libbpf too little memory for global data",

@@ -61,13 +61,10 @@ fn open(object: &[u8]) -> Result<Object, i32> {
     Object::open_bytes(object)
 }
 
-/// The maps of `.maps`, of global data and of `.kconfig`.
+/// All maps.
 fn declared(object: &Object) -> Vec<Declared> {
     let maps = object.maps();
-    maps.iter()
-        .map(|map| map.declared())
-        .filter(|map| map.map_type != sys::BPF_MAP_TYPE_STRUCT_OPS)
-        .collect()
+    maps.iter().map(|map| map.declared()).collect()
 }
 
 /// Asks libbpf to open an object.

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use bpfplan_plan::{Map as PlannedMap, MaxEntries, Pinning, Template};
+use bpfplan_plan::{Map as PlannedMap, MaxEntries, Pinning, Template, WithPrograms};
 use libbpf_sys as sys;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
@@ -28,6 +28,8 @@ pub struct Declared {
     pub pinned_by_name: bool,
     pub has_key_type: bool,
     pub has_value_type: bool,
+    /// Whether a load creates it.
+    pub created: bool,
     pub inner: Option<Box<Declared>>,
 }
 
@@ -252,6 +254,7 @@ fn declared(map: *mut sys::bpf_map) -> Declared {
             pinned_by_name: !sys::bpf_map__pin_path(map).is_null(),
             has_key_type: sys::bpf_map__btf_key_type_id(map) != 0,
             has_value_type: sys::bpf_map__btf_value_type_id(map) != 0,
+            created: sys::bpf_map__autocreate(map),
             inner: (!inner.is_null()).then(|| Box::new(declared(inner))),
         }
     }
@@ -292,11 +295,14 @@ pub fn from_plan<I>(map: &PlannedMap<I>, inner: Option<&Template>) -> Declared {
         numa_node: map.numa_node,
         pinned_by_name: map.pinning == Pinning::ByName,
         has_key_type: map.key_type.is_some(),
-        has_value_type: map.value_type.is_some(),
+        // An arena's may be the section of its variables, which libbpf does not look at.
+        has_value_type: map.value_type.is_some() && !(map.is_arena() && map.data.is_some()),
+        created: map.with_programs != Some(WithPrograms::OptionalStructOps),
         inner: inner.map(|inner| {
             let mut inner = from_plan(inner, None);
             // libbpf names the template only towards the kernel.
             inner.name = format!("{}.inner", map.name);
+            inner.created = false;
             Box::new(inner)
         }),
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bpfplan_plan::rules::{self, KernelVersion, Target};
-use bpfplan_plan::{Map, Pinning, Plan, SlotTarget, Step};
+use bpfplan_plan::{Map, Pinning, Plan, Step, WithPrograms};
 
 use super::rows::count;
 use crate::render::escape::plain;
@@ -80,35 +80,34 @@ fn missing(plan: &Plan) -> Vec<String> {
         .not_planned
         .iter()
         .map(|section| format!("{} ({})", plain(&section.section), plain(&section.kind)));
-    let programs = |map: &&Map| {
-        let mut slots = map.slots.iter();
-        slots.any(|slot| matches!(slot.target, SlotTarget::Program(_)))
-    };
-    let slots = plan.maps.iter().filter(programs);
     let pins = plan
         .maps
         .iter()
         .filter(|map| map.pinning == Pinning::ByName);
     sections
-        .chain(slots.map(|map| format!("{} (slots that hold programs)", plain(&map.name))))
         .chain(pins.map(|map| format!("{} (pinning by name)", plain(&map.name))))
         .collect()
 }
 
 fn totals(plan: &Plan) -> String {
-    let slots: usize = plan
-        .steps()
+    let steps = plan.steps();
+    let slots: usize = steps
         .iter()
         .filter_map(|step| match step {
-            Step::FillSlots { map } => plan.maps.get(*map),
+            Step::FillSlots { map } | Step::FillPrograms { map } => plan.maps.get(*map),
             _ => None,
         })
         .map(|map| map.slots.len())
         .sum();
+    let fills = steps
+        .iter()
+        .any(|step| matches!(step, Step::FillSlots { .. }));
+    let skipped = |map: &&Map| map.with_programs == Some(WithPrograms::OptionalStructOps);
+    let maps = plan.maps.len() - plan.maps.iter().filter(skipped).count();
     if plan.maps.is_empty() {
         return "No maps: nothing to create.\n".to_owned();
     }
-    let mut text = format!("{} to create", count(plan.maps.len(), "map"));
+    let mut text = format!("{} to create", count(maps, "map"));
     if slots > 0 {
         text.push_str(&format!(", {} to fill", count(slots, "slot")));
     }
@@ -118,7 +117,7 @@ fn totals(plan: &Plan) -> String {
         .map(memory_of)
         .fold(Memory::default(), Memory::add);
     text.push_str(&format!(". About {memory}.\n"));
-    text.push_str(&kernel(plan, slots > 0));
+    text.push_str(&kernel(plan, fills));
     text
 }
 
