@@ -55,6 +55,16 @@ pub(crate) const WE_REFUSE: &[Error] = &[
         reason: "libbpf cuts the value of a symbol to 32 bits",
     },
     Error {
+        code: codes::BAD_STRUCT_OPS,
+        holds: wide_symbol,
+        reason: "libbpf cuts the value of a symbol to 32 bits",
+    },
+    Error {
+        code: codes::BAD_STRUCT_OPS_RELOCATION,
+        holds: wide_symbol,
+        reason: "libbpf cuts the value of a symbol to 32 bits",
+    },
+    Error {
         code: codes::NOT_A_PROGRAM,
         holds: nameless_function,
         reason: "libbpf takes a program without a name, slots go by name",
