@@ -8,6 +8,10 @@ use clap_complete::Shell;
 
 use crate::size::Size;
 
+mod overrides;
+
+pub(crate) use overrides::OverrideArgs;
+
 const EXAMPLES: &str = "\
 Examples:
   bpfplan plan flow.bpf.o                          look at what a load would do
@@ -60,20 +64,23 @@ Examples:
   bpfplan plan flow.bpf.o
   bpfplan plan flow.bpf.o --format json | jq '.maps[].name'
   bpfplan plan flow.bpf.o --format dot | dot -Tsvg -o flow.svg
+  bpfplan plan flow.bpf.o tables.bpf.o             objects that share maps, linked
   clang -O2 -g -target bpf -c flow.bpf.c -o - | bpfplan plan -
 
 Lines with + are the steps of a load, in order. Memory is an estimate for full maps on a
 machine with 4 KiB pages.")]
 pub(crate) struct PlanArgs {
-    /// A BPF object, a plan in either form, or - for standard input.
-    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
+    #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// How to show it.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: PlanFormat,
     /// Warn about what this kernel version would refuse, such as 5.15.
     #[arg(long, value_name = "VERSION")]
     pub(crate) kernel: Option<KernelVersion>,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
 }
 
 /// Arguments of `check`.
@@ -112,9 +119,9 @@ Examples:
 
 The file appears when it is complete, or not at all.")]
 pub(crate) struct CompileArgs {
-    /// A BPF object, or - for standard input.
-    #[arg(value_name = "OBJECT", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
+    /// A BPF object, or - for standard input; several are linked.
+    #[arg(required = true, value_name = "OBJECT", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
     /// The file to write, or - for standard output.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) output: PathBuf,
@@ -130,16 +137,20 @@ Examples:
   bpfplan load flow.bpf.o --dry-run                the calls, without making them
   bpfplan load flow.plan --pin-maps /sys/fs/bpf/flow
   bpfplan load flow.bpf.o --hold                   keep the maps until Ctrl-C
+  bpfplan load flow.bpf.o --hold --set flows.max_entries=64Ki --set .rodata.port=8080
+  bpfplan load flow.bpf.o --pin-root /sys/fs/bpf/lb --slots fill-empty
   bpfplan load flow.bpf.o --pin-maps /sys/fs/bpf/flow --pin-progs /sys/fs/bpf/flow
 
-A map lives as long as something holds it, so a load needs --pin-maps or --hold; with
---pin-progs, programs hold the maps that they use. If any step fails, everything that this
-load made is removed again.")]
+A map lives as long as something holds it, so a load needs --pin-maps or --hold unless all maps
+are pinned by name (LIBBPF_PIN_BY_NAME) or used by programs that --pin-progs pins. A map that is pinned by name already is reused if it is
+the declared one, else the load is refused. If any step fails, everything that this load made is
+removed again.")]
 pub(crate) struct LoadArgs {
-    /// A BPF object, a plan in either form, or - for standard input.
-    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
-    pub(crate) input: PathBuf,
-    /// Pin every map under its name in this directory of a bpffs; `.` in a name becomes `_`.
+    /// A BPF object, a plan in either form, or - for standard input; several objects are linked.
+    #[arg(required = true, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) inputs: Vec<PathBuf>,
+    /// Pin the maps that are not pinned by name in this directory of a bpffs; `.` in a name
+    /// becomes `_`.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pin_maps: Option<PathBuf>,
     /// Load the object's programs too, with libbpf, and pin each under its name in this directory.
@@ -151,6 +162,14 @@ pub(crate) struct LoadArgs {
     /// The object that the plan was made from; --pin-progs needs it beside a plan.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pin_progs")]
     pub(crate) object: Option<PathBuf>,
+    /// Directory of a bpffs for maps that are pinned by name, under their full names; without it,
+    /// /sys/fs/bpf.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pin_root: Option<PathBuf>,
+    /// What to do with the slots of maps that are reused; without it, maps of maps keep theirs, as
+    /// with libbpf.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(crate) slots: Option<Slots>,
     /// Options of the kernel's configuration, such as CONFIG_HZ=250, that count before those of the
     /// running kernel where the object asks for some; may be compressed by gzip.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -161,6 +180,8 @@ pub(crate) struct LoadArgs {
     /// Print the calls that a load would make, and make none.
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) overrides: OverrideArgs,
     /// Say what is being done.
     #[arg(short, long)]
     pub(crate) verbose: bool,
@@ -175,7 +196,8 @@ pub(crate) struct LoadArgs {
 Example:
   bpfplan unload /sys/fs/bpf/flow
 
-A pin is removed only if it still is the map that the load created, told by its id.")]
+A pin is removed only if it still is the map that the load created, told by its id. Maps that are
+pinned by name stay, unless that load created them in this very directory.")]
 pub(crate) struct UnloadArgs {
     /// The directory that was given to `load --pin-maps`.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -260,6 +282,17 @@ pub(crate) enum CompileFormat {
     Binary,
     /// Readable and fit for diffs.
     Json,
+}
+
+/// Policies for the slots of reused maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Slots {
+    /// Leave them as they are.
+    Keep,
+    /// Fill declared slots that are empty.
+    FillEmpty,
+    /// Fill all declared slots, whatever they hold.
+    Overwrite,
 }
 
 /// Formats of `load`.

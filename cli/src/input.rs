@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bpfplan_compiler::{Compiled, Options, compile};
+use bpfplan_plan::overrides::Overridden;
 use bpfplan_plan::{Diagnostic, Plan, format, validate};
 
-use crate::codes;
+use crate::args::OverrideArgs;
+use crate::{codes, link};
 
 /// Largest file that is read. Objects are a few megabytes; this stops endless input.
-const MAX_SIZE: u64 = 256 << 20;
+pub(crate) const MAX_SIZE: u64 = 256 << 20;
 
 /// Name of standard input where a file's name is asked for.
 const STDIN: &str = "stdin";
@@ -29,19 +31,23 @@ pub(crate) struct Input {
 
 /// Bytes of a file, and what to call it.
 #[derive(Debug)]
-struct Bytes {
-    bytes: Vec<u8>,
+pub(crate) struct Bytes {
+    pub(crate) bytes: Vec<u8>,
     /// The file name without directories, for the plan.
     name: String,
 }
 
-/// Reads an object, which is compiled, or a plan, which is validated.
+/// Reads an object, which is compiled, a plan, which is validated, or several objects, which are
+/// linked.
 ///
 /// `hash` asks for the object's SHA-256 in the plan.
 ///
 /// # Errors
-/// All problems of the file, each with its name.
-pub(crate) fn read(path: &Path, hash: bool) -> Result<Input, Vec<Diagnostic>> {
+/// All problems of the files, each with its name.
+pub(crate) fn read(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnostic>> {
+    let [path] = paths else {
+        return link::read(paths, hash);
+    };
     let file = read_bytes(path)?;
     let result = if format::is_plan(&file.bytes) {
         read_plan(&file)
@@ -59,11 +65,14 @@ pub(crate) fn read_bytes_of_object(path: &Path) -> Result<Vec<u8>, Vec<Diagnosti
     read_bytes(path).map(|file| file.bytes)
 }
 
-/// Reads an object; a plan is refused.
+/// Reads an object, or several; a plan is refused.
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) fn read_object(path: &Path, hash: bool) -> Result<Input, Vec<Diagnostic>> {
+pub(crate) fn read_object(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnostic>> {
+    let [path] = paths else {
+        return link::read(paths, hash);
+    };
     let file = read_bytes(path)?;
     let result = if format::is_plan(&file.bytes) {
         Err(vec![
@@ -77,6 +86,27 @@ pub(crate) fn read_object(path: &Path, hash: bool) -> Result<Input, Vec<Diagnost
         compile_object(file, hash)
     };
     named(path, result)
+}
+
+impl Input {
+    /// The plan with what the command line sets and leaves out.
+    ///
+    /// # Errors
+    /// All problems of the overrides.
+    pub(crate) fn overridden(
+        mut self,
+        paths: &[PathBuf],
+        overrides: &OverrideArgs,
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let overrides = overrides.overrides();
+        if !overrides.is_empty() {
+            let done = overrides.apply(&self.plan);
+            let Overridden { plan, warnings } = done.map_err(|found| with_name(paths, found))?;
+            self.plan = plan;
+            self.warnings.extend(with_name(paths, warnings));
+        }
+        Ok(self)
+    }
 }
 
 fn read_plan(file: &Bytes) -> Result<Input, Vec<Diagnostic>> {
@@ -103,27 +133,36 @@ fn compile_object(file: Bytes, hash: bool) -> Result<Input, Vec<Diagnostic>> {
     })
 }
 
-/// Writes the file's name into diagnostics about it.
-pub(crate) fn with_name(path: &Path, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let shown = shown(path);
+/// Writes the names of the files into diagnostics about all of them.
+pub(crate) fn with_name(paths: &[PathBuf], diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let names: Vec<String> = paths.iter().map(|path| shown(path)).collect();
+    with_shown(&names.join(" + "), diagnostics)
+}
+
+fn with_shown(shown: &str, mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
     for diagnostic in &mut diagnostics {
-        diagnostic.object = Some(shown.clone());
+        diagnostic.object.get_or_insert_with(|| shown.to_owned());
     }
     diagnostics
+}
+
+/// Whether standard input is named more than once: it can be read once.
+pub(crate) fn repeats_stdin(paths: &[PathBuf]) -> bool {
+    paths.iter().filter(|path| is_stdin(path)).count() > 1
 }
 
 fn named(path: &Path, result: Result<Input, Vec<Diagnostic>>) -> Result<Input, Vec<Diagnostic>> {
     match result {
         Ok(input) => Ok(Input {
-            warnings: with_name(path, input.warnings),
+            warnings: with_shown(&shown(path), input.warnings),
             ..input
         }),
-        Err(diagnostics) => Err(with_name(path, diagnostics)),
+        Err(diagnostics) => Err(with_shown(&shown(path), diagnostics)),
     }
 }
 
 /// The path as it was given.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     if is_stdin(path) {
         STDIN.to_owned()
     } else {
@@ -135,8 +174,8 @@ fn is_stdin(path: &Path) -> bool {
     path == Path::new("-")
 }
 
-fn read_bytes(path: &Path) -> Result<Bytes, Vec<Diagnostic>> {
-    let refused = |diagnostic| with_name(path, vec![diagnostic]);
+pub(crate) fn read_bytes(path: &Path) -> Result<Bytes, Vec<Diagnostic>> {
+    let refused = |diagnostic| with_shown(&shown(path), vec![diagnostic]);
     let bytes = if is_stdin(path) {
         read_stdin()
     } else {

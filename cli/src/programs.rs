@@ -17,7 +17,7 @@ pub(crate) fn choice(
     input: &mut Input,
 ) -> Result<Programs, (Exit, Vec<Diagnostic>)> {
     let usage = |problem: Diagnostic| {
-        let problems = input::with_name(&args.input, vec![problem]);
+        let problems = input::with_name(&args.inputs, vec![problem]);
         (Exit::Usage, problems)
     };
     let object = match (input.object.take(), &args.object) {
@@ -36,7 +36,7 @@ pub(crate) fn choice(
                 )
                 .note("without the object's SHA-256, its programs could be those of another one")
                 .help("write the plan with `bpfplan compile`");
-                let problems = input::with_name(&args.input, vec![problem]);
+                let problems = input::with_name(&args.inputs, vec![problem]);
                 return Err((Exit::Refused, problems));
             }
             let bytes = input::read_bytes_of_object(path);

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use bpfplan_plan::number;
+
 /// A number of bytes, written as `4096`, `64Ki`, `10M` or `2GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size(pub(crate) u64);
@@ -10,27 +12,12 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let (number, suffix) = text.split_at(digits);
-        let unit: u64 = match suffix.strip_suffix('B').unwrap_or(suffix) {
-            "" => 1,
-            "K" | "k" => 1000,
-            "M" => 1_000_000,
-            "G" => 1_000_000_000,
-            "Ki" => 1 << 10,
-            "Mi" => 1 << 20,
-            "Gi" => 1 << 30,
-            _ => return Err("write a number of bytes, such as 4096, 64Ki, 10M or 2Gi".to_owned()),
-        };
-        let number: u64 = number
-            .parse()
-            .map_err(|_| "write a whole number first, such as 64Ki".to_owned())?;
-        number
-            .checked_mul(unit)
+        // The last digit of a hexadecimal number may be a B.
+        let bytes = text.strip_suffix('B').filter(|_| !text.starts_with("0x"));
+        let number = number::parse(bytes.unwrap_or(text))?;
+        u64::try_from(number)
             .map(Self)
-            .ok_or_else(|| "this is too large".to_owned())
+            .map_err(|_| "this is too large".to_owned())
     }
 }
 

@@ -37,6 +37,7 @@ fn main() {
             "a_dry_run_shows_what_a_load_makes",
             a_dry_run_shows_what_a_load_makes,
         ),
+        ("an_overridden_load", an_overridden_load),
     ]);
 }
 
@@ -164,4 +165,56 @@ fn a_dry_run_shows_what_a_load_makes() {
     let size = record.info(&map).unwrap().value_size;
     let written = format!("map_update_elem(#8, 0: {size} bytes)");
     assert!(calls.contains(&written), "{written} in {calls}");
+}
+
+fn an_overridden_load() {
+    let pins = Pins::new();
+    let object = "fixtures/obj/override_required.bpf.o";
+    let load = [
+        "load",
+        object,
+        "--format",
+        "json",
+        "--pin-maps",
+        pins.path(),
+    ];
+    let output = run(load);
+    assert_eq!((code(&output), stderr(&output)), (1, ""));
+    assert!(!pins.0.exists(), "a refused load makes nothing");
+
+    let sets = [
+        "flows.max_entries=1k",
+        "records.max_entries=5000",
+        "sides.max_entries=3",
+    ];
+    let sets = sets.iter().flat_map(|set| ["--set", set]);
+    let output = run(load.into_iter().chain(sets).chain(["--skip", "shards"]));
+    assert_eq!((code(&output), stderr(&output)), (0, ""));
+    let document = document(stdout(&output));
+    let found: Vec<(&str, u64)> = document["maps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|map| {
+            (
+                map["name"].as_str().unwrap(),
+                map["max_entries"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    let records = 5000_u64
+        .next_multiple_of(RealKernel::new().page_size().into())
+        .next_power_of_two();
+    assert_eq!(
+        found,
+        [
+            ("left", 8),
+            ("right", 8),
+            ("sides", 3),
+            ("flows", 1000),
+            ("records", records)
+        ]
+    );
+    assert!(!pins.0.join("shards").exists());
+    assert_eq!(code(&run(["unload", pins.path()])), 0);
 }

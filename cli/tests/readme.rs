@@ -1,4 +1,4 @@
-//! What the README shows is what the command prints.
+//! What the README shows is what the command prints, and code that is compiled and run.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panic")]
 
@@ -24,6 +24,39 @@ fn sessions(readme: &str) -> Vec<(&str, String)> {
         .into_iter()
         .filter(|(command, _)| command.starts_with("plan ") || command.starts_with("check "))
         .collect()
+}
+
+/// The Rust code in the README, block by block.
+fn code(readme: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut current: Option<String> = None;
+    for line in readme.lines() {
+        match &mut current {
+            _ if line.starts_with("```") => {
+                blocks.extend(current.take());
+                current = (line == "```rust").then(String::new);
+            }
+            Some(text) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            None => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn the_code_is_that_of_the_examples() {
+    let read = |path| std::fs::read_to_string(path).unwrap();
+    let examples = root().join("loader/examples").read_dir().unwrap();
+    let examples: Vec<String> = examples.map(|e| read(e.unwrap().path())).collect();
+    let blocks = code(&read(root().join("README.md")));
+    assert!(blocks.len() >= 4, "the README shows no code");
+    for block in blocks {
+        let shown = examples.iter().any(|example| example.contains(&block));
+        assert!(shown, "no example has this code:\n{block}");
+    }
 }
 
 #[test]

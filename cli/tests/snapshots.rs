@@ -32,6 +32,12 @@ fn main() {
             })
         })
         .collect();
+    trials.extend(linked().into_iter().map(|objects| {
+        Trial::test(objects.join("+"), move || {
+            snapshot_linked(&objects);
+            Ok(())
+        })
+    }));
     trials.push(Trial::test(
         "every_snapshot_has_a_fixture",
         every_snapshot_has_a_fixture,
@@ -39,12 +45,54 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-fn snapshot(name: &str, object: &str) {
+fn settings() -> Settings {
     let mut settings = Settings::clone_current();
     settings.set_snapshot_path(root().join("snapshots"));
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
-    let _bound = settings.bind_to_scope();
+    settings
+}
+
+/// Linked objects: their plan, or why they have none.
+fn snapshot_linked(objects: &[String]) {
+    let _bound = settings().bind_to_scope();
+    let name = objects.join("+");
+    let files = objects
+        .iter()
+        .map(|name| format!("fixtures/obj/{name}.bpf.o"));
+    let text = run(std::iter::once("plan".to_owned()).chain(files));
+    if !text.stderr.is_empty() {
+        let diagnostics = format!("{}exit status {}", stderr(&text), code(&text));
+        assert_snapshot!(format!("{name}.diagnostics"), diagnostics);
+    }
+    if code(&text) == 0 {
+        assert_snapshot!(format!("{name}.plan"), stdout(&text));
+    } else {
+        assert_eq!((stdout(&text), code(&text)), ("", 1));
+    }
+}
+
+/// The lines `// link: OBJECT... => ...` of all fixtures.
+fn linked() -> Vec<Vec<String>> {
+    let mut sets = Vec::new();
+    for entry in root().join("fixtures").read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "c") {
+            continue;
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines = text.lines().filter_map(|line| {
+            let (objects, _) = line.strip_prefix("// link: ")?.split_once(" => ")?;
+            Some(objects.split(' ').map(str::to_owned).collect())
+        });
+        sets.extend(lines);
+    }
+    sets.sort();
+    sets
+}
+
+fn snapshot(name: &str, object: &str) {
+    let _bound = settings().bind_to_scope();
 
     let text = run(["plan", object]);
     if !text.stderr.is_empty() {
@@ -80,7 +128,9 @@ fn steps(name: &str, object: &str) {
         ..LoadOptions::default()
     };
     let calls = |target: Target| {
-        let kernel = RecordingKernel::new(target).with_facts(facts());
+        let kernel = RecordingKernel::new(target)
+            .with_directory("/sys/fs/bpf")
+            .with_facts(facts());
         let loaded = load(&plan, &kernel, &options);
         loaded.map(|loaded| {
             let calls = kernel.calls();
@@ -146,7 +196,9 @@ fn facts() -> KernelFacts {
 }
 
 fn every_snapshot_has_a_fixture() -> Result<(), Failed> {
-    let fixtures: BTreeSet<String> = fixtures().into_iter().map(|(name, _)| name).collect();
+    let linked = linked().into_iter().map(|objects| objects.join("+"));
+    let single = fixtures().into_iter().map(|(name, _)| name);
+    let fixtures: BTreeSet<String> = single.chain(linked).collect();
     for entry in root().join("snapshots").read_dir()? {
         let file = entry?.file_name().into_string().unwrap_or_default();
         let Some(stem) = file.strip_suffix(".snap") else {

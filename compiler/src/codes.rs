@@ -23,6 +23,21 @@ bpfplan_plan::codes! {
     pub STATIC_PROGRAM = "BP0010", "static program";
     /// A relocation of a program is not one that libbpf can resolve.
     pub BAD_PROGRAM_RELOCATION = "BP0011", "unusable relocation of a program";
+    /// Two objects define one name, and neither definition is weak.
+    pub TWO_DEFINITIONS = "BP0020", "two definitions of one name";
+    /// Objects declare one name in different ways.
+    pub DECLARATIONS_DIFFER = "BP0021", "declarations of one name differ";
+    /// Something is declared and no object defines it.
+    pub UNDEFINED = "BP0022", "nobody defines it";
+    /// Objects have different licences or kernel versions.
+    pub SECTIONS_DIFFER = "BP0023", "objects that cannot be one";
+    /// Objects of both byte orders cannot be linked.
+    pub MIXED_BYTE_ORDER = "BP0024", "objects of both byte orders";
+    /// An object breaks a rule that the linker relies on.
+    pub UNSOUND_PART = "BP0025", "object that cannot be linked";
+    /// Linking would take too long or too much memory.
+    pub TOO_MUCH_TO_LINK = "BP0026", "too much to link";
+
     /// More problems than are listed one by one.
     pub TOO_MANY = "BP0099", "more problems than are listed";
 

@@ -149,7 +149,10 @@ fn check_place(
         Linkage::Global => None,
         Linkage::Static => Some(("static", "remove 'static'")),
         Linkage::Hidden => Some(("hidden", "remove '__hidden' or visibility(\"hidden\")")),
-        Linkage::Extern => Some(("extern", "link the objects into one before loading")),
+        Linkage::Extern => Some((
+            "extern",
+            "name the object that defines it as well, and they are linked",
+        )),
         Linkage::Unknown => Some(("of unknown linkage", "compile it again")),
     };
     if let Some((linkage, help)) = linkage {

@@ -3,7 +3,9 @@
 mod read;
 mod role;
 
-use bpfplan_plan::Endianness;
+use std::collections::HashMap;
+
+use bpfplan_plan::{Endianness, Source};
 use object::Endianness as ElfEndianness;
 use object::elf;
 
@@ -16,6 +18,8 @@ pub(crate) use role::Role;
 #[derive(Debug)]
 pub(crate) struct Elf<'a> {
     pub(crate) endianness: Endianness,
+    /// `e_machine`: BPF or none.
+    pub(crate) machine: elf::Machine,
     /// All sections; the index is the section's number.
     pub(crate) sections: Vec<Section<'a>>,
     /// All symbols; the index is the symbol's number.
@@ -30,6 +34,19 @@ pub(crate) struct Elf<'a> {
     pub(crate) btf: Option<&'a [u8]>,
     /// Contents of `.BTF.ext`.
     pub(crate) btf_ext: Option<&'a [u8]>,
+    /// What the object is to the plan.
+    pub(crate) stage: Stage<'a>,
+}
+
+/// What an object is to the plan.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stage<'a> {
+    /// All of it.
+    Whole,
+    /// One of several that will be linked: others may define what it only declares.
+    Part,
+    /// What the linker made of several, which has no DWARF: places come from its inputs.
+    Linked(&'a HashMap<String, Source>),
 }
 
 /// A section.
@@ -42,7 +59,8 @@ pub(crate) struct Section<'a> {
     /// Contents, empty if it has none in the file or if they cannot be read.
     pub(crate) data: &'a [u8],
     pub(crate) role: Role,
-    executable: bool,
+    pub(crate) executable: bool,
+    pub(crate) alignment: u64,
     compressed: bool,
     link: u32,
     entry_size: u64,
@@ -58,7 +76,7 @@ pub(crate) struct Symbol<'a> {
     pub(crate) visibility: elf::SymbolVisibility,
     pub(crate) section: u16,
     pub(crate) value: u64,
-    size: u64,
+    pub(crate) size: u64,
 }
 
 /// A function with instructions.

@@ -143,9 +143,7 @@ impl<'a> Index<'a> {
             Some(KCONFIG | KSYMS) => section
                 .map(|section| Place { section, var: id })
                 .ok_or("has no section"),
-            Some(b".maps") => {
-                Err("is a map of another object: link the objects into one before loading")
-            }
+            Some(b".maps") => Err("is a map of another object: name both, and they are linked"),
             Some(_) => Err("is in a section that has no externs: they go to .kconfig or .ksyms"),
         }
     }

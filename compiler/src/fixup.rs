@@ -11,7 +11,7 @@ use object::elf;
 use crate::btf::raw::{Raw, RawType};
 use crate::bytes::text;
 use crate::codes;
-use crate::elf::{Elf, Symbol};
+use crate::elf::{Elf, Stage, Symbol};
 use crate::externs::{KCONFIG, KSYMS};
 use crate::problems::Problems;
 
@@ -88,6 +88,8 @@ struct Names<'e, 'a> {
     sections: HashMap<&'a [u8], u64>,
     /// The first global variable of every name (`find_elf_var_sym`).
     variables: HashMap<&'a [u8], &'e Symbol<'a>>,
+    /// Whether the object is one of several that will be linked.
+    part: bool,
 }
 
 impl<'e, 'a> Names<'e, 'a> {
@@ -95,6 +97,7 @@ impl<'e, 'a> Names<'e, 'a> {
         let mut this = Self {
             sections: HashMap::default(),
             variables: HashMap::with_capacity(elf.symbols.len()),
+            part: matches!(elf.stage, Stage::Part),
         };
         for section in elf.sections.iter().skip(1) {
             this.sections.entry(section.name).or_insert(section.size);
@@ -119,8 +122,10 @@ fn fix(
     problems: &mut Problems,
 ) -> Vec<Variable> {
     let place = text(raw.name(section.name));
-    let from_symbols = section.last == 0;
-    if from_symbols {
+    // Linkers set size and offsets, and take the latter from the symbols when they link again.
+    let from_symbols = section.last == 0 || names.part;
+    let only_declares = || section.parts().all(|[id, _, _]| is_extern(raw, id));
+    if from_symbols && !(names.part && only_declares()) {
         let size = names
             .sections
             .get(raw.name(section.name))
@@ -131,7 +136,7 @@ fn fix(
             Some(_) => "",
         };
         if !what.is_empty() {
-            if problems.failed() && section.parts().all(|[id, _, _]| is_extern(raw, id)) {
+            if problems.failed() && only_declares() {
                 return Vec::new(); // Extern maps were refused one by one.
             }
             let message = format!("BTF describes variables in section {place}, but {what}");
@@ -172,6 +177,9 @@ fn fix(
             if from_symbols {
                 // An offset beyond 4 GiB lies in no section and is refused as such.
                 variable.offset = u32::try_from(symbol.value).unwrap_or(u32::MAX);
+            }
+            if names.part && symbol.size != 0 {
+                variable.size = u32::try_from(symbol.size).unwrap_or(u32::MAX);
             }
             if symbol.is_hidden() {
                 variable.linkage = Linkage::Hidden;

@@ -26,6 +26,7 @@ mod externs;
 mod fixup;
 mod globals;
 mod kconfig;
+pub mod link;
 mod not_planned;
 mod problems;
 mod programs;
@@ -45,7 +46,7 @@ use btf::raw::Raw;
 use btf::reach::{Form, Node, index};
 use btf::view::View;
 use declaration::Declarations;
-use elf::Elf;
+use elf::{Elf, Stage};
 use fixup::{Datasec, Linkage, Variable};
 use globals::Global;
 use kconfig::Kconfig;
@@ -73,8 +74,21 @@ pub struct Compiled {
 /// # Errors
 /// All problems of the object, warnings included, if at least one of them is an error.
 pub fn compile(object: &[u8], name: &str, options: &Options) -> Result<Compiled, Vec<Diagnostic>> {
+    compile_as(object, name, options, Stage::Whole)
+}
+
+fn compile_as(
+    object: &[u8],
+    name: &str,
+    options: &Options,
+    stage: Stage<'_>,
+) -> Result<Compiled, Vec<Diagnostic>> {
     let mut problems = Problems::default();
-    let plan = plan(object, name, options, &mut problems);
+    let elf = elf::read(object, &mut problems);
+    let plan = elf.and_then(|elf| {
+        let elf = Elf { stage, ..elf };
+        plan(&elf, object, name, options, &mut problems)
+    });
     match plan {
         Some(plan) if !problems.failed() => Ok(Compiled {
             plan,
@@ -84,14 +98,19 @@ pub fn compile(object: &[u8], name: &str, options: &Options) -> Result<Compiled,
     }
 }
 
-fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -> Option<Plan> {
-    let elf = elf::read(object, problems)?;
-    let raw = read_btf(&elf, problems);
-    let kconfig = externs::check(&elf, raw.as_ref(), problems);
+fn plan(
+    elf: &Elf<'_>,
+    object: &[u8],
+    name: &str,
+    options: &Options,
+    problems: &mut Problems,
+) -> Option<Plan> {
+    let raw = read_btf(elf, problems);
+    let kconfig = externs::check(elf, raw.as_ref(), problems);
     let name = file_name(name);
-    let maps = read_maps(&elf, raw.as_ref(), kconfig.as_ref(), &name, problems).unwrap_or_default();
+    let maps = read_maps(elf, raw.as_ref(), kconfig.as_ref(), &name, problems).unwrap_or_default();
     if elf.maps.is_none() {
-        programs::check(&elf, &HashSet::default(), problems);
+        programs::check(elf, &HashSet::default(), problems);
     }
     let plan = Plan {
         version: format::VERSION,
@@ -101,9 +120,9 @@ fn plan(object: &[u8], name: &str, options: &Options, problems: &mut Problems) -
             endianness: elf.endianness,
         },
         maps: maps.maps,
-        programs: programs::list(&elf),
-        jump_tables: programs::jump_tables(&elf),
-        not_planned: not_planned::list(&elf),
+        programs: programs::list(elf),
+        jump_tables: programs::jump_tables(elf),
+        not_planned: not_planned::list(elf),
         types: maps.types,
         kernel_types: maps.kernel_types,
         btf: maps.btf,
@@ -120,11 +139,7 @@ fn read_btf<'a>(elf: &Elf<'a>, problems: &mut Problems) -> Option<Raw<'a>> {
     let needed = elf.needs_btf();
     let Some(section) = elf.btf else {
         if needed {
-            let message = "the object declares maps, but has no BTF to describe them";
-            problems.add(
-                Diagnostic::error(codes::NO_BTF, message)
-                    .help("compile with -g and strip with llvm-strip -g only, which keeps .BTF"),
-            );
+            problems.add(no_btf());
         }
         return None;
     };
@@ -143,6 +158,12 @@ fn read_btf<'a>(elf: &Elf<'a>, problems: &mut Problems) -> Option<Raw<'a>> {
             None
         }
     }
+}
+
+fn no_btf() -> Diagnostic {
+    let message = "the object declares maps, but has no BTF to describe them";
+    Diagnostic::error(codes::NO_BTF, message)
+        .help("compile with -g and strip with llvm-strip -g only, which keeps .BTF")
 }
 
 fn read_maps(

@@ -188,7 +188,7 @@ impl<'n> Names<'n> {
 }
 
 /// Finds the first variable around an offset, in logarithmic time even if variables overlap.
-struct Owners {
+pub(crate) struct Owners {
     starts: Vec<u64>,
     /// The largest end of all variables so far.
     ends: Vec<u64>,
@@ -196,7 +196,7 @@ struct Owners {
 
 impl Owners {
     /// `variables` are sorted by offset.
-    fn new(variables: &[Variable]) -> Self {
+    pub(crate) fn new(variables: &[Variable]) -> Self {
         let starts = variables.iter().map(|it| u64::from(it.offset)).collect();
         let mut largest = 0;
         let ends = variables.iter().map(|it| {
@@ -210,7 +210,7 @@ impl Owners {
     }
 
     /// The first variable that holds a pointer at that offset.
-    fn find(&self, offset: u64) -> Option<usize> {
+    pub(crate) fn find(&self, offset: u64) -> Option<usize> {
         let end = offset.checked_add(u64::from(POINTER))?;
         // The first place where the largest end reaches `end` is a variable that ends there.
         let first = self.ends.partition_point(|largest| *largest < end);

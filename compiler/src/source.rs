@@ -10,19 +10,42 @@ use gimli::{
 };
 
 use crate::dwarf::{Reader, Sections, UnitStrings};
-use crate::elf::Elf;
+use crate::elf::{Elf, Stage};
 use crate::fixup::Variable;
 
 /// The places of those variables that DWARF tells.
 pub(crate) fn find<'v>(elf: &Elf<'_>, variables: &'v [Variable]) -> HashMap<&'v str, Source> {
+    let names = variables.iter().map(|variable| variable.name.as_str());
+    if let Stage::Linked(known) = elf.stage {
+        return names
+            .filter_map(|name| Some((name, known.get(name)?.clone())))
+            .collect();
+    }
+    search(elf, names, false)
+}
+
+/// The places of variables and functions that DWARF tells: of their definitions, or else of a
+/// declaration.
+pub(crate) fn find_all<'v>(
+    elf: &Elf<'_>,
+    names: impl Iterator<Item = &'v str>,
+) -> HashMap<&'v str, Source> {
+    search(elf, names, true)
+}
+
+fn search<'v>(
+    elf: &Elf<'_>,
+    names: impl Iterator<Item = &'v str>,
+    all: bool,
+) -> HashMap<&'v str, Source> {
     let sections = Sections::new(elf);
+    let wanted: HashMap<&[u8], &str> = names.map(|name| (name.as_bytes(), name)).collect();
     let mut search = Search {
         sections: &sections,
-        wanted: variables
-            .iter()
-            .map(|variable| (variable.name.as_bytes(), variable.name.as_str()))
-            .collect(),
-        found: HashMap::with_capacity(variables.len()),
+        found: HashMap::with_capacity(wanted.len()),
+        declared: HashMap::default(),
+        wanted,
+        all,
         files: HashMap::default(),
         last_file: None,
         budget: sections
@@ -33,7 +56,9 @@ pub(crate) fn find<'v>(elf: &Elf<'_>, variables: &'v [Variable]) -> HashMap<&'v 
         file_budget: sections.line.len().saturating_mul(4),
     };
     search.units();
-    let found = search.found.into_iter();
+    let mut found = search.declared;
+    found.extend(search.found);
+    let found = found.into_iter();
     found
         .filter_map(|(name, source)| Some((name, source?)))
         .collect()
@@ -58,6 +83,10 @@ struct Search<'s, 'v> {
     wanted: HashMap<&'v [u8], &'v str>,
     /// `None` for variables that have two different places.
     found: HashMap<&'v str, Option<Source>>,
+    /// The first declaration that is no definition.
+    declared: HashMap<&'v str, Option<Source>>,
+    /// Whether functions and declarations are looked for as well.
+    all: bool,
     /// The file tables by their offset, `None` if they cannot be read.
     files: HashMap<usize, Option<gimli::LineProgramHeader<Reader<'s>>>>,
     /// The file that was asked for last, by its table and number: neighbours share it.
@@ -164,10 +193,11 @@ impl<'s, 'v> Search<'s, 'v> {
             };
             self.budget = budget;
             let tag = abbreviation.tag();
-            let wanted = matches!(
-                tag,
-                constants::DW_TAG_compile_unit | constants::DW_TAG_variable
-            );
+            let wanted = match tag {
+                constants::DW_TAG_compile_unit | constants::DW_TAG_variable => true,
+                constants::DW_TAG_subprogram => self.all,
+                _ => false,
+            };
             if depth > inside || !wanted {
                 if entries.skip_attributes(specifications).is_err() {
                     return;
@@ -223,6 +253,10 @@ impl<'s, 'v> Search<'s, 'v> {
         let flag = |name| matches!(entry.value(name), Some(AttributeValue::Flag(true)));
         if flag(constants::DW_AT_declaration) {
             declarations.insert(entry.offset.0, Declared { name, file, line });
+            if self.all && !self.declared.contains_key(name) {
+                let source = self.place(unit, file, line);
+                self.declared.insert(name, source);
+            }
             return None;
         }
         if declared.is_none() && !flag(constants::DW_AT_external) {

@@ -34,6 +34,9 @@ bpfplan_plan::codes! {
     /// libbpf had something to say about programs that it loaded.
     pub LIBBPF_WARNS = "BP0616", "libbpf warns about programs";
 
+    /// libbpf's linker refuses the objects.
+    pub LINK_REFUSED = "BP0690", "libbpf's linker refuses the objects";
+
     /// The name of a map or a program cannot be the name of a pin.
     pub PIN_NAME = "BP0701", "a name cannot be a pin's name";
     /// Several maps or programs would be pinned under one name.
@@ -64,6 +67,22 @@ bpfplan_plan::codes! {
     pub NOT_REMOVED = "BP0714", "a pin cannot be removed";
     /// Another load or unload is at work in the directory.
     pub DIRECTORY_BUSY = "BP0715", "the pin directory is in use";
+    /// The map that is pinned by name already differs from the declared one.
+    pub PIN_MISMATCH = "BP0716", "a pinned map is not the declared one";
+    /// What is at the place of a map that is pinned by name is no map.
+    pub PIN_NOT_A_MAP = "BP0717", "a pin is no map";
+    /// A pin cannot be opened.
+    pub PIN_UNREADABLE = "BP0718", "a pin cannot be opened";
+    /// A reused map differs from the declared one in something that it can do without.
+    pub REUSED_DIFFERS = "BP0719", "a reused map differs from the declared one";
+    /// Other loads changed the pins each time this one tried.
+    pub PIN_RACE = "BP0720", "others kept changing the pins";
+    /// Slots of a reused map hold something else than declared, and were left alone.
+    pub SLOTS_KEPT = "BP0721", "slots of a reused map were kept";
+    /// A new map is in no slot, because the outer map is reused and its slots were kept.
+    pub IN_NO_SLOT = "BP0722", "a new map is in no slot";
+    /// A dry run does not look at maps that are pinned by name already.
+    pub PINS_NOT_USED = "BP0723", "a dry run reuses no pins";
 
     /// The object is for machines of the other byte order.
     pub FOREIGN_ENDIANNESS = "BP0801", "the object has the other byte order";
@@ -71,8 +90,6 @@ bpfplan_plan::codes! {
     pub NOT_PLANNED = "BP0802", "something is not planned yet";
     /// A map has slots for programs, or comes to be with them, and programs are not loaded.
     pub PROGRAM_SLOTS = "BP0803", "a map needs the programs";
-    /// A map asks to be pinned by name, which does not exist yet.
-    pub PINNING_BY_NAME = "BP0804", "a map asks for pinning by name";
     /// Some map would survive nowhere.
     pub NOT_KEPT = "BP0805", "maps would survive nowhere";
     /// The number of possible CPUs cannot be read.

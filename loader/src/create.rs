@@ -26,12 +26,14 @@ const MMAPABLE: KernelVersion = KernelVersion { major: 5, minor: 5 };
 /// From this version on names may have a `.`.
 const DOTS_IN_NAMES: KernelVersion = KernelVersion { major: 5, minor: 2 };
 
-/// A map that the kernel has made.
+/// A map that the kernel has made, now or before.
 #[derive(Debug)]
 pub(crate) struct Created<F> {
     pub(crate) fd: F,
     pub(crate) max_entries: u32,
     pub(crate) btf: bool,
+    /// Whether it was there before.
+    pub(crate) reused: bool,
 }
 
 /// What is to be created, and what it is called in messages.
@@ -86,6 +88,7 @@ impl<K: Kernel> Load<'_, K> {
                     fd,
                     max_entries,
                     btf: attributes.btf.is_some(),
+                    reused: false,
                 });
             }
             Err(errno) => errno,
@@ -104,6 +107,7 @@ impl<K: Kernel> Load<'_, K> {
                     fd,
                     max_entries,
                     btf: false,
+                    reused: false,
                 })
             }
             Err(second) => Err(self

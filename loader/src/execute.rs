@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
 
+use crate::by_name::ByName;
 use crate::codes;
 use crate::create::{Created, Wanted};
 use crate::error::{ErrorKind, LoadError};
@@ -20,13 +21,22 @@ use crate::options::LoadOptions;
 use crate::pins::Pins;
 use crate::preflight::{self, Ready};
 use crate::program_rules::Origin;
+use crate::reused_programs::ProgramChange;
+use crate::reused_slots::Change;
 use crate::slots::{Filled, Filler, Way};
 
-/// Loads a plan: creates its maps, fills their slots and, if the options say so, pins them.
+/// How often a load is begun if others change the pins meanwhile.
+const ATTEMPTS: usize = 8;
+
+/// Loads a plan: creates its maps, or reuses those that are pinned by name, fills their slots and
+/// pins them as the plan and the options say.
+///
+/// Of two loads that want to pin the same map by name, one creates it, and the other begins again
+/// and reuses it.
 ///
 /// # Errors
-/// [`LoadError`]. Every pin and directory that this load made is removed again, and every
-/// descriptor is closed; what was there before is never touched.
+/// [`LoadError`]. Every pin and directory that this load made is removed again, slots of reused
+/// maps are put back, and every descriptor is closed; nothing else that was there is touched.
 pub fn load<K: Kernel>(
     plan: &Plan,
     kernel: &K,
@@ -40,11 +50,20 @@ pub fn load<K: Kernel>(
 pub enum Progress<'a> {
     /// A step of the plan.
     Step(Step),
+    /// Use the map that is pinned there instead of creating one.
+    Reuse {
+        /// Index of the map in the plan.
+        map: usize,
+        /// Path of the pin.
+        path: &'a Path,
+    },
+    /// Begin again, because somebody else has changed the pins.
+    Again,
     /// Fill the slots of all outer maps, or those that are still empty, in this way.
     Fill(Way),
     /// Go on filling slots; this is asked now and then, where it takes long.
     Filling,
-    /// Make the directory for the pins.
+    /// Make a directory for pins.
     MakeDirectory(&'a Path),
     /// Write the record of the load, and pin it.
     Record(&'a Path),
@@ -75,19 +94,59 @@ pub fn load_with<K: Kernel>(
     options: &LoadOptions,
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Loaded<K>, LoadError> {
+    for _ in 1..ATTEMPTS {
+        match attempt(plan, kernel, options, progress) {
+            Err(Failed { raced: true, .. }) => {}
+            result => return result.map_err(|failed| failed.error),
+        }
+        let mut interrupted = false;
+        ask(progress, &mut interrupted, Progress::Again)
+            .map_err(|problem| LoadError::new(ErrorKind::Interrupted, vec![problem]))?;
+    }
+    attempt(plan, kernel, options, progress).map_err(|Failed { mut error, raced }| {
+        if raced {
+            let message =
+                format!("others changed the pins during each of {ATTEMPTS} attempts to load");
+            let problem = Diagnostic::error(codes::PIN_RACE, message);
+            let problem = problem.help("try again when no other load or unload is at work");
+            error.diagnostics.insert(0, problem);
+        }
+        error
+    })
+}
+
+/// A load that failed, with nothing left of it.
+struct Failed {
+    error: LoadError,
+    /// Whether somebody else has changed the pins meanwhile, so that it may work when begun again.
+    raced: bool,
+}
+
+/// One attempt at a load.
+fn attempt<K: Kernel>(
+    plan: &Plan,
+    kernel: &K,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+) -> Result<Loaded<K>, Failed> {
     let Ready {
         pins,
         program_pins,
+        named,
         possible_cpus,
         kconfig,
         origins,
         diagnostics,
-    } = preflight::check(plan, kernel, options)?;
+    } = preflight::check(plan, kernel, options).map_err(|error| Failed {
+        error,
+        raced: false,
+    })?;
     let mut load = Load {
         plan,
         kernel,
         options,
         origins,
+        named,
         possible_cpus: possible_cpus.unwrap_or(0),
         diagnostics,
         version: OnceCell::new(),
@@ -102,10 +161,14 @@ pub fn load_with<K: Kernel>(
         kconfig,
         filled: HashMap::new(),
         journal: Journal::default(),
+        not_kept: false,
+        program_changes: Vec::new(),
+        changes: Vec::new(),
+        changes_begun: false,
         locks: Vec::new(),
         progress,
         interrupted: false,
-        not_kept: false,
+        raced: false,
     };
     let directories: Vec<&Pins> = pins.iter().chain(&program_pins).collect();
     match load.run(&directories) {
@@ -121,6 +184,8 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) options: &'a LoadOptions,
     /// Who makes the maps, in the plan's order.
     pub(crate) origins: Vec<Origin>,
+    /// The maps that are pinned by name.
+    pub(crate) named: Option<ByName<K::Fd>>,
     pub(crate) possible_cpus: u32,
     /// Warnings and notes so far.
     pub(crate) diagnostics: Vec<Diagnostic>,
@@ -144,22 +209,46 @@ pub(crate) struct Load<'a, K: Kernel> {
     /// Number of slots filled, by index of the outer map.
     pub(crate) filled: HashMap<usize, u32>,
     pub(crate) journal: Journal,
-    /// Held from the first pin until the load is done or undone.
-    pub(crate) locks: Vec<K::Lock>,
-    progress: &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    interrupted: bool,
+    /// Slots of reused program arrays that this load has written.
+    pub(crate) program_changes: Vec<ProgramChange<K::Fd>>,
     /// Some map would live nowhere.
     pub(crate) not_kept: bool,
+    /// Slots of reused maps that this load writes.
+    pub(crate) changes: Vec<Change<K::Fd>>,
+    /// Whether it has begun to write them.
+    pub(crate) changes_begun: bool,
+    /// The directories for pins, held from the first pin until the load is done or undone.
+    pub(crate) locks: Vec<K::Lock>,
+    pub(crate) progress: &'a mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    pub(crate) interrupted: bool,
+    /// Whether somebody else has changed the pins since this load has looked at them.
+    pub(crate) raced: bool,
 }
 
 impl<'a, K: Kernel> Load<'a, K> {
     /// Does everything; gives the ids of the maps that are made.
     fn run(&mut self, directories: &[&Pins]) -> Result<Vec<Option<u32>>, Diagnostic> {
-        let mut outers = Vec::new();
+        let (mut outers, mut reused) = (Vec::new(), Vec::new());
         let programs = self.options.programs.to_load().is_some();
+        // Those that come with the programs as well: their creation is no step.
+        for map in 0..self.plan.maps.len() {
+            if self.is_done(Step::CreateMap { map }) {
+                self.reuse(map)?;
+            }
+        }
         for step in self.plan.steps_with(programs) {
+            if matches!(step, Step::Pin { .. }) {
+                // Last of all, below.
+                continue;
+            }
+            if step != Step::LoadPrograms && self.is_done(step) {
+                if let Step::FillSlots { map } = step {
+                    reused.push(map);
+                }
+                continue;
+            }
             let fills = matches!(step, Step::FillSlots { .. });
-            if !fills && step.map_index().is_some_and(|map| !self.from_plan(map)) {
+            if !fills && step.map_index().is_some_and(|map| !self.is_from_plan(map)) {
                 continue;
             }
             // Told below, after the slots for maps.
@@ -184,9 +273,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         self.fill_program_arrays()?;
         let ids = self.ids()?;
         self.all_are_kept(&ids)?;
-        for pins in directories {
-            self.pin(pins, &ids)?;
-        }
+        self.pin(directories, &reused, &ids)?;
         Ok(ids)
     }
 
@@ -196,8 +283,46 @@ impl<'a, K: Kernel> Load<'a, K> {
     }
 
     /// Whether a map is made from the plan alone.
-    fn from_plan(&self, index: usize) -> bool {
+    fn is_from_plan(&self, index: usize) -> bool {
         self.origins.get(index) == Some(&Origin::Plan)
+    }
+
+    /// Whether a step has nothing to do, because its map is there already.
+    fn is_done(&self, step: Step) -> bool {
+        let Some(named) = &self.named else {
+            return false;
+        };
+        match step.map_index() {
+            Some(index) => named.reused(index).is_some(),
+            None => named.all_reused(),
+        }
+    }
+
+    /// Takes a map that is pinned by name already.
+    fn reuse(&mut self, index: usize) -> Result<(), Diagnostic> {
+        let pin = self
+            .named
+            .as_mut()
+            .and_then(|named| named.pins.get_mut(index));
+        let Some(pin) = pin.and_then(Option::as_mut) else {
+            return Ok(());
+        };
+        let path = pin.path.clone();
+        if let Some(reused) = &mut pin.reused
+            && let Some(fd) = reused.fd.take()
+        {
+            let created = Created {
+                fd,
+                max_entries: reused.info.max_entries,
+                btf: reused.info.btf_id != 0,
+                reused: true,
+            };
+            self.put(index, created);
+        }
+        self.tell(Progress::Reuse {
+            map: index,
+            path: &path,
+        })
     }
 
     /// Says what comes next, unless the caller wants no more.
@@ -215,7 +340,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             return Ok(());
         };
         match step {
-            // Pins by name are refused before the first step.
+            // Slots are filled when all maps exist, and pins are made last of all.
             Step::LoadBtf
             | Step::LoadPrograms
             | Step::FillPrograms { .. }
@@ -304,6 +429,7 @@ impl<'a, K: Kernel> Load<'a, K> {
     fn finish(self, directories: &[&Pins], ids: Vec<Option<u32>>) -> Loaded<K> {
         let Self {
             plan,
+            named,
             maps,
             programs,
             filled,
@@ -311,7 +437,10 @@ impl<'a, K: Kernel> Load<'a, K> {
             diagnostics,
             ..
         } = self;
-        let pinned = |index: usize| directories.iter().find_map(|pins| pins.map(index));
+        let pinned = |index: usize| match named.as_ref().and_then(|named| named.pin(index)) {
+            Some(pin) => Some(pin.path.clone()),
+            None => directories.iter().find_map(|pins| pins.map(index)),
+        };
         let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
         let maps = maps.filter_map(|(index, ((map, created), id))| {
             let created = created?;
@@ -321,6 +450,7 @@ impl<'a, K: Kernel> Load<'a, K> {
                 id: id?,
                 fd: created.fd,
                 pinned: pinned(index),
+                reused: created.reused,
                 filled: filled.get(&index).copied().unwrap_or(0),
                 max_entries: created.max_entries,
                 btf: created.btf,
@@ -355,10 +485,13 @@ impl<'a, K: Kernel> Load<'a, K> {
         }
     }
 
-    /// Removes what was made, and says what could not be removed. The directory stays locked until
-    /// then.
-    fn undo(mut self, cause: Diagnostic) -> LoadError {
-        let left = self.journal.undo(self.kernel);
+    /// Removes what was made, and says what could not be removed. The directories stay locked
+    /// until then.
+    fn undo(mut self, cause: Diagnostic) -> Failed {
+        let mut left = self.journal.undo(self.kernel);
+        left.extend(self.restore_slots());
+        left.extend(self.restore_program_slots());
+        let raced = self.raced && left.is_empty();
         self.template = None;
         self.programs.clear();
         while let Some(map) = self.maps.pop() {
@@ -374,12 +507,15 @@ impl<'a, K: Kernel> Load<'a, K> {
         } else {
             ErrorKind::Kernel
         };
-        LoadError::new(kind, diagnostics)
+        Failed {
+            error: LoadError::new(kind, diagnostics),
+            raced,
+        }
     }
 }
 
 /// Says what comes next, unless the caller wants no more.
-fn ask(
+pub(crate) fn ask(
     progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
     interrupted: &mut bool,
     next: Progress<'_>,

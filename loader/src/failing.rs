@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes, MapBtf,
-    MapInfo, PathKind, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
+    MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage,
+    RequestedMap,
 };
 
 /// Another kernel, some of whose calls fail, as the given function decides.
@@ -36,8 +38,8 @@ pub struct Fault<'a> {
     pub index: usize,
     /// The method of [`Kernel`].
     pub call: &'static str,
-    /// What the call is about: the kernel's name of a map, the path of calls that have only that,
-    /// and otherwise nothing.
+    /// What the call is about: the kernel's name of a map, the path or the id of calls that have
+    /// only that (descriptors that they gave go by it as well), and otherwise nothing.
     pub subject: &'a str,
     /// The BTF that is to be loaded; empty for all other calls.
     pub btf: &'a [u8],
@@ -229,6 +231,16 @@ where
         self.inner.update_slot(&outer.fd, index, &map.fd)
     }
 
+    fn slot(&self, outer: &Self::Fd, index: u32) -> Result<Option<u32>, Errno> {
+        self.ask_about("slot", &outer.subject, &[], &[index])?;
+        self.inner.slot(&outer.fd, index)
+    }
+
+    fn clear_slot(&self, outer: &Self::Fd, index: u32) -> Result<(), Errno> {
+        self.ask_about("clear_slot", &outer.subject, &[], &[index])?;
+        self.inner.clear_slot(&outer.fd, index)
+    }
+
     fn write(&self, map: &Self::Fd, index: u32, value: &[u8]) -> Result<(), Errno> {
         self.ask("write", &map.subject)?;
         self.inner.write(&map.fd, index, value)
@@ -318,9 +330,34 @@ where
         })
     }
 
+    fn program_by_id(&self, id: u32) -> Result<Self::Fd, Errno> {
+        self.ask("program_by_id", &id.to_string())?;
+        let fd = self.inner.program_by_id(id)?;
+        Ok(self.wrap(fd, &id.to_string()))
+    }
+
     fn pinned_program(&self, path: &Path) -> Result<u32, Errno> {
         self.ask_path("pinned_program", path)?;
         self.inner.pinned_program(path)
+    }
+
+    fn reuse_pin(&self, path: &Path, flags: u32) -> Result<Pinned<Self::Fd>, Errno> {
+        self.ask_path("reuse_pin", path)?;
+        Ok(match self.inner.reuse_pin(path, flags)? {
+            Pinned::Map(fd) => Pinned::Map(self.wrap(fd, &path.to_string_lossy())),
+            Pinned::Other(what) => Pinned::Other(what),
+        })
+    }
+
+    fn map_by_id(&self, id: u32) -> Result<Self::Fd, Errno> {
+        self.ask("map_by_id", &id.to_string())?;
+        let fd = self.inner.map_by_id(id)?;
+        Ok(self.wrap(fd, &id.to_string()))
+    }
+
+    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+        self.ask("map_types", &info.id.to_string())?;
+        self.inner.map_types(info)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {

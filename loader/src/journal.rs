@@ -16,12 +16,12 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 enum Entry {
     Directory(PathBuf),
-    Pin { path: PathBuf, what: Pinned },
+    Pin { path: PathBuf, what: Entered },
 }
 
 /// What is pinned, by the kernel's id. Maps and programs count apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pinned {
+pub(crate) enum Entered {
     Map(u32),
     Program(u32),
 }
@@ -42,7 +42,7 @@ impl Journal {
         self.entries.push(Entry::Directory(path));
     }
 
-    pub(crate) fn pin(&mut self, path: PathBuf, what: Pinned) {
+    pub(crate) fn pin(&mut self, path: PathBuf, what: Entered) {
         self.entries.push(Entry::Pin { path, what });
     }
 
@@ -85,7 +85,7 @@ impl Journal {
 pub(crate) fn remove_pin<K: Kernel>(
     kernel: &K,
     path: &Path,
-    what: Pinned,
+    what: Entered,
 ) -> Result<Removal, Errno> {
     match kernel.inspect(path) {
         Ok(PathKind::Other) => {}
@@ -94,10 +94,10 @@ pub(crate) fn remove_pin<K: Kernel>(
         Err(errno) => return Err(errno),
     }
     let found = match what {
-        Pinned::Map(_) => kernel
+        Entered::Map(_) => kernel
             .open_pin(path)
-            .and_then(|map| Ok(Pinned::Map(kernel.info(&map)?.id))),
-        Pinned::Program(_) => kernel.pinned_program(path).map(Pinned::Program),
+            .and_then(|map| Ok(Entered::Map(kernel.info(&map)?.id))),
+        Entered::Program(_) => kernel.pinned_program(path).map(Entered::Program),
     };
     let ours = match found {
         Ok(found) => found == what,

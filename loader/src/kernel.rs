@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use bpfplan_plan::compare::{Attributes, MapTypes};
 use bpfplan_plan::rules::{KernelVersion, errno_name};
 use bpfplan_plan::{MapType, rules};
 
@@ -33,6 +34,8 @@ impl Errno {
     pub const EEXIST: Self = Self(libc::EEXIST);
     /// `ENOTEMPTY`.
     pub const ENOTEMPTY: Self = Self(libc::ENOTEMPTY);
+    /// `EACCES`.
+    pub const EACCES: Self = Self(libc::EACCES);
     /// `EWOULDBLOCK`.
     pub const EWOULDBLOCK: Self = Self(libc::EWOULDBLOCK);
 }
@@ -139,6 +142,40 @@ pub struct MapInfo {
     pub value_size: u32,
     /// Number of entries.
     pub max_entries: u32,
+    /// Flags that the kernel keeps, and those that it adds.
+    pub map_flags: u32,
+    /// `map_extra`; 0 on kernels before 5.16.
+    pub map_extra: u64,
+    /// The kernel's id of the map's BTF, 0 for none.
+    pub btf_id: u32,
+    /// Id of the key's type in it, 0 for none.
+    pub btf_key_type_id: u32,
+    /// Id of the value's type in it, 0 for none.
+    pub btf_value_type_id: u32,
+}
+
+impl MapInfo {
+    /// What a comparison with a plan needs.
+    #[must_use]
+    pub fn attributes(&self) -> Attributes {
+        Attributes {
+            map_type: self.map_type,
+            key_size: self.key_size,
+            value_size: self.value_size,
+            max_entries: self.max_entries,
+            map_flags: self.map_flags,
+            map_extra: self.map_extra,
+        }
+    }
+}
+
+/// What a pin is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pinned<F> {
+    /// A map.
+    Map(F),
+    /// Something else, in words: `a program`, `a link`.
+    Other(&'static str),
 }
 
 /// What the kernel says of itself.
@@ -211,6 +248,19 @@ pub trait Kernel: Sync {
     /// The kernel's.
     fn update_slot(&self, outer: &Self::Fd, index: u32, map: &Self::Fd) -> Result<(), Errno>;
 
+    /// `BPF_MAP_LOOKUP_ELEM` of a slot: the id of the map in it, `None` if it is empty. The outer
+    /// map's keys are 4 bytes long.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn slot(&self, outer: &Self::Fd, index: u32) -> Result<Option<u32>, Errno>;
+
+    /// `BPF_MAP_DELETE_ELEM`: empties a slot of an outer map whose keys are 4 bytes long.
+    ///
+    /// # Errors
+    /// The kernel's; `ENOENT` if it is empty.
+    fn clear_slot(&self, outer: &Self::Fd, index: u32) -> Result<(), Errno>;
+
     /// `BPF_MAP_UPDATE_ELEM` of a plain array's element.
     ///
     /// # Errors
@@ -264,11 +314,35 @@ pub trait Kernel: Sync {
         request: &ProgramRequest<'_, Self::Fd>,
     ) -> Result<ProgramAnswer<Self::Fd>, ProgramFailure>;
 
+    /// `BPF_PROG_GET_FD_BY_ID`.
+    ///
+    /// # Errors
+    /// The kernel's: `ENOENT` if there is no such program.
+    fn program_by_id(&self, id: u32) -> Result<Self::Fd, Errno>;
+
     /// The kernel's id of the program that is pinned at the path; `EINVAL` if it is no program.
     ///
     /// # Errors
     /// The kernel's.
     fn pinned_program(&self, path: &Path) -> Result<u32, Errno>;
+    /// `BPF_OBJ_GET` for use as a map of the load. `flags` are 0, `BPF_F_RDONLY` or
+    /// `BPF_F_WRONLY`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn reuse_pin(&self, path: &Path, flags: u32) -> Result<Pinned<Self::Fd>, Errno>;
+
+    /// `BPF_MAP_GET_FD_BY_ID`.
+    ///
+    /// # Errors
+    /// The kernel's: `ENOENT` if there is no such map.
+    fn map_by_id(&self, id: u32) -> Result<Self::Fd, Errno>;
+
+    /// The types of a map's keys and values, from `BPF_BTF_GET_FD_BY_ID`; `None` if it has none.
+    ///
+    /// # Errors
+    /// The kernel's; `E2BIG` if they are too many to be compared.
+    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno>;
 
     /// What lies at the path.
     ///

@@ -24,6 +24,7 @@
 #![deny(unsafe_code)]
 
 mod btf;
+mod by_name;
 pub mod codes;
 mod contents;
 mod create;
@@ -33,6 +34,8 @@ mod failing;
 mod journal;
 mod kconfig;
 pub mod kernel;
+#[cfg(feature = "link")]
+pub mod link;
 mod loaded;
 mod object_copy;
 mod options;
@@ -45,18 +48,21 @@ mod program_rules;
 mod programs;
 pub mod record;
 mod recording;
+mod reused_programs;
+mod reused_slots;
 mod slots;
 mod sys;
 mod unload;
 mod why;
 
+pub use by_name::PIN_ROOT;
 pub use error::{ErrorKind, LoadError};
 pub use execute::{Progress, load, load_with};
 pub use failing::{FailingFd, FailingKernel, Fault};
 pub use kconfig::{ExternValue, KernelConfig, Origin, ResolvedExtern, kconfig_text};
-pub use kernel::{Errno, Kernel};
+pub use kernel::{Errno, Kernel, Pinned};
 pub use loaded::{Loaded, LoadedMap, LoadedProgram};
-pub use options::{LoadOptions, ProgramOptions, Programs};
+pub use options::{LoadOptions, ProgramOptions, Programs, SlotPolicy};
 pub use recording::{KernelFacts, PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};
 pub use slots::Way;
 pub use sys::{Descriptor, RealKernel};

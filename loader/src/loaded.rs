@@ -23,7 +23,7 @@ pub struct Loaded<K: Kernel> {
     pub program_record: Option<PathBuf>,
 }
 
-/// A map that was created.
+/// A map that was created, or reused.
 #[derive(Debug)]
 pub struct LoadedMap<F> {
     /// Name in the plan.
@@ -36,9 +36,11 @@ pub struct LoadedMap<F> {
     pub fd: F,
     /// Path of its pin.
     pub pinned: Option<PathBuf>,
+    /// Whether the map was there before, pinned by name.
+    pub reused: bool,
     /// Number of slots that were filled.
     pub filled: u32,
-    /// Number of entries that the kernel was asked for.
+    /// Number of entries that the kernel was asked for, or that a reused map has.
     pub max_entries: u32,
     /// Whether the kernel has the types of key and value.
     pub btf: bool,

@@ -1,14 +1,17 @@
 //! Pinning the maps of a load, and the record of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
 
 use bpfplan_plan::rules::{Call, KernelVersion};
 use bpfplan_plan::{Diagnostic, MapType, Severity, Template, uapi};
 
+use crate::by_name::ByName;
 use crate::codes;
 use crate::execute::{Load, Progress};
-use crate::journal::Pinned;
-use crate::kernel::{Errno, Kernel, MapAttributes};
+use crate::journal::Entered;
+use crate::kernel::{Errno, Kernel, MapAttributes, Pinned};
+use crate::options::SlotPolicy;
 use crate::pins::{self, Pins};
 use crate::record::{self, Record};
 use crate::why::{Refusal, reasons};
@@ -17,24 +20,30 @@ use crate::why::{Refusal, reasons};
 const FREEZE: KernelVersion = KernelVersion { major: 5, minor: 2 };
 
 impl<K: Kernel> Load<'_, K> {
-    /// Pins everything. The record comes first: its pin tells a second load in the same directory
-    /// that it came too late, and `unload` finds what a killed load has left.
-    pub(crate) fn pin(&mut self, pins: &Pins, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
-        if pins.create {
-            self.make_directory(pins)?;
+    /// Does with the slots of the reused outer maps what the options say, then pins everything.
+    /// The record comes first: its pin tells a second load in the same directory that it came too
+    /// late, and `unload` finds what a killed load has left.
+    pub(crate) fn pin(
+        &mut self,
+        directories: &[&Pins],
+        reused: &[usize],
+        ids: &[Option<u32>],
+    ) -> Result<(), Diagnostic> {
+        self.lock_directories(directories)?;
+        self.find_reused_again(ids)?;
+        self.reused_slots(reused, ids)?;
+        self.reused_program_arrays()?;
+        for pins in directories {
+            self.pin_record(pins, ids)?;
         }
-        let lock = self
-            .kernel
-            .lock_dir(&pins.directory)
-            .map_err(|errno| pins::not_locked(&pins.directory, errno))?;
-        self.locks.push(lock);
-        self.pin_record(pins, ids)?;
         let plan = self.plan;
-        for (index, (map, name)) in plan.maps.iter().zip(&pins.names).enumerate() {
+        for (index, map) in plan.maps.iter().enumerate() {
+            let Some(path) = self.new_pin(directories, index) else {
+                continue;
+            };
             let Some(id) = ids.get(index).copied().flatten() else {
                 continue;
             };
-            let path = pins.path(name);
             self.tell(Progress::Pin {
                 map: index,
                 path: &path,
@@ -43,6 +52,7 @@ impl<K: Kernel> Load<'_, K> {
                 continue;
             };
             self.kernel.pin(&created.fd, &path).map_err(|errno| {
+                self.raced |= matches!(errno, Errno::EEXIST | Errno::ENOENT);
                 let refusal = Refusal {
                     code: codes::PIN_REFUSED,
                     step: format!("pinning it to {}", path.display()),
@@ -53,23 +63,101 @@ impl<K: Kernel> Load<'_, K> {
                 };
                 refusal.explain(self.kernel, plan)
             })?;
-            self.journal.pin(path, Pinned::Map(id));
+            self.journal.pin(path, Entered::Map(id));
         }
-        self.pin_programs(pins)
+        directories
+            .iter()
+            .try_for_each(|pins| self.pin_programs(pins))
     }
 
-    /// Makes the directory. Another load may be faster; which of the two may pin, their records
+    /// The path of a pin that this load makes of a map.
+    fn new_pin(&self, directories: &[&Pins], index: usize) -> Option<PathBuf> {
+        match self.named.as_ref().and_then(|named| named.pin(index)) {
+            Some(pin) => pin.reused.is_none().then(|| pin.path.clone()),
+            None => directories.iter().find_map(|pins| pins.map(index)),
+        }
+    }
+
+    /// Makes the directories that are missing, and locks all. Every load takes them in the order
+    /// of their paths, so that no two wait for each other.
+    fn lock_directories(&mut self, pins: &[&Pins]) -> Result<(), Diagnostic> {
+        let mut directories = BTreeMap::new();
+        if let Some(named) = &self.named {
+            directories.insert(named.root.clone(), named.create);
+        }
+        for pins in pins {
+            directories.insert(pins.directory.clone(), pins.create);
+        }
+        for (directory, create) in &directories {
+            if *create {
+                self.make_directory(directory)?;
+            }
+        }
+        for directory in directories.keys() {
+            match self.kernel.lock_dir(directory) {
+                Ok(lock) => self.locks.push(lock),
+                // Maps are reused, and whoever may not list their directory changes nothing in it.
+                Err(Errno::EACCES) if self.only_reuses(pins) => {}
+                Err(errno) => {
+                    // Who made it had to remove it again.
+                    self.raced |= errno == Errno::ENOENT;
+                    return Err(pins::not_locked(directory, errno));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this load neither pins anything nor writes slots that are there.
+    fn only_reuses(&self, pins: &[&Pins]) -> bool {
+        let all_reused = |named: &ByName<K::Fd>| {
+            let mut pins = named.pins.iter().flatten();
+            pins.all(|pin| pin.reused.is_some())
+        };
+        pins.is_empty()
+            && self.named.as_ref().is_some_and(all_reused)
+            && matches!(self.options.slots, None | Some(SlotPolicy::Keep))
+    }
+
+    /// The pins of reused maps may be gone by now: whoever made them had to remove them again.
+    fn find_reused_again(&mut self, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
+        let Some(named) = &self.named else {
+            return Ok(());
+        };
+        for ((map, pin), id) in self.plan.maps.iter().zip(&named.pins).zip(ids) {
+            let Some(pin) = pin.as_ref().filter(|pin| pin.reused.is_some()) else {
+                continue;
+            };
+            let failed = |errno: Errno| {
+                let message = format!("opening {} again failed: {errno}", pin.path.display());
+                Diagnostic::error(codes::PIN_UNREADABLE, message).map(&map.name)
+            };
+            let still = match self.kernel.reuse_pin(&pin.path, pin.flags) {
+                Ok(Pinned::Map(fd)) => Some(self.kernel.info(&fd).map_err(failed)?.id) == *id,
+                Ok(Pinned::Other(_)) | Err(Errno::ENOENT) => false,
+                Err(errno) => return Err(failed(errno)),
+            };
+            if !still {
+                self.raced = true;
+                let message = format!("{} is not the map any more", pin.path.display());
+                return Err(Diagnostic::error(codes::PIN_UNREADABLE, message).map(&map.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a directory. Another load may be faster; which of the two may pin, their records
     /// decide, and the unload of that one removes the directory.
-    fn make_directory(&mut self, pins: &Pins) -> Result<(), Diagnostic> {
-        self.tell(Progress::MakeDirectory(&pins.directory))?;
-        match self.kernel.make_dir(&pins.directory) {
+    fn make_directory(&mut self, directory: &Path) -> Result<(), Diagnostic> {
+        self.tell(Progress::MakeDirectory(directory))?;
+        match self.kernel.make_dir(directory) {
             Ok(()) => {
-                self.journal.directory(pins.directory.clone());
+                self.journal.directory(directory.to_owned());
                 Ok(())
             }
             Err(Errno::EEXIST) => Ok(()),
             Err(errno) => {
-                let message = format!("making {} failed: {errno}", pins.directory.display());
+                let message = format!("making {} failed: {errno}", directory.display());
                 let mut diagnostic = Diagnostic::error(codes::PIN_DIRECTORY, message);
                 diagnostic.notes = self.reasons(Call::Pin, errno);
                 Err(diagnostic)
@@ -87,9 +175,12 @@ impl<K: Kernel> Load<'_, K> {
             .map(|program| (program.name.as_str(), program.id))
             .collect();
         let record = Record::new(self.plan, pins, ids, |name| programs.get(name).copied());
-        let bytes = record
-            .with_btf(&self.btf_blob, &self.template_btf)
-            .encode()?;
+        let maps = &self.plan.maps;
+        let templates = self.template_btf.iter();
+        let templates = templates
+            .filter_map(|(index, ids)| Some((maps.get(*index)?.name.as_str(), *ids)))
+            .collect();
+        let bytes = record.with_btf(&self.btf_blob, &templates).encode()?;
         let attributes = MapAttributes {
             map_type: MapType(uapi::BPF_MAP_TYPE_ARRAY),
             name: record::NAME,
@@ -128,11 +219,15 @@ impl<K: Kernel> Load<'_, K> {
             .info(&map)
             .map_err(|errno| refused("reading the id of", None, errno))?
             .id;
-        self.kernel.pin(&map, &path).map_err(|errno| match errno {
+        let pinned = self.kernel.pin(&map, &path);
+        let gone = pinned == Err(Errno::ENOENT);
+        let pinned = pinned.map_err(|errno| match errno {
             Errno::EEXIST => pins::taken(&pins.directory),
             errno => refused("pinning", Some(Call::Pin), errno),
-        })?;
-        self.journal.pin(path, Pinned::Map(id));
+        });
+        self.raced |= gone;
+        pinned?;
+        self.journal.pin(path, Entered::Map(id));
         if !frozen {
             self.diagnostics.push(Diagnostic::new(
                 codes::RECORD_NOT_FROZEN,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use bpfplan_plan::{Diagnostic, Map, Plan};
+use bpfplan_plan::{Diagnostic, Map, Pinning, Plan};
 
+use crate::by_name::ByName;
 use crate::codes;
 use crate::kernel::{Errno, Kernel, PathKind};
 use crate::record;
@@ -15,7 +16,7 @@ use crate::record;
 const NAME_MAX: usize = 255;
 
 /// Problems with names that are reported.
-const SHOWN: usize = 100;
+pub(crate) const SHOWN: usize = 100;
 
 const MOUNT_HINT: &str = "use a directory below /sys/fs/bpf; `mount -t bpf bpf /sys/fs/bpf` mounts \
                           it where it is missing";
@@ -27,23 +28,19 @@ pub(crate) struct Pins {
     pub(crate) directory: PathBuf,
     /// Whether it has to be made.
     pub(crate) create: bool,
+    /// In the plan's order, the name of the pin that this load makes there of each map, `None` for
+    /// maps that are pinned elsewhere, or were before.
+    pub(crate) names: Vec<Option<String>>,
     /// Whether it is the directory for maps. One for both is.
     pub(crate) of_maps: bool,
-    /// A name for each map, in the plan's order; none if maps are not pinned here.
-    pub(crate) names: Vec<String>,
     /// A name for each program, in the plan's order; none if programs are not pinned here.
     pub(crate) programs: Vec<String>,
 }
 
 impl Pins {
-    /// Path of the pin with that name.
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(name)
-    }
-
     /// Path of the pin of the map with that index.
     pub(crate) fn map(&self, index: usize) -> Option<PathBuf> {
-        Some(self.path(self.names.get(index)?))
+        Some(self.path(self.names.get(index)?.as_ref()?))
     }
 
     /// Names of programs, and the paths of their pins.
@@ -53,6 +50,11 @@ impl Pins {
     ) -> impl Iterator<Item = (&'p str, PathBuf)> {
         let programs = plan.programs.iter().zip(&self.programs);
         programs.map(|(program, pin)| (program.name.as_str(), self.path(pin)))
+    }
+
+    /// Path of the pin with that name.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 
     /// Path of the load's record.
@@ -85,8 +87,9 @@ pub(crate) fn name_problem(name: &str) -> Option<&'static str> {
     }
 }
 
-/// Names for the pins of all maps of the plan.
-pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
+/// Names for the pins of the maps of the plan. Those of maps that are pinned by name matter only
+/// in the pin root itself.
+fn names(plan: &Plan, is_root: bool) -> Result<Vec<Option<String>>, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut names = Vec::with_capacity(plan.maps.len());
     let mut owners: BTreeMap<String, &Map> = BTreeMap::new();
@@ -97,6 +100,10 @@ pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
                 "more names may be wrong; these are the first hundred",
             ));
             break;
+        }
+        if map.pinning == Pinning::ByName && !is_root {
+            names.push(None);
+            continue;
         }
         let name = pin_name(&map.name);
         let declared = map.source.as_ref();
@@ -129,7 +136,7 @@ pub(crate) fn names(plan: &Plan) -> Result<Vec<String>, Vec<Diagnostic>> {
                 .help("rename one of the maps"),
             );
         }
-        names.push(name);
+        names.push(Some(name));
     }
     if problems.is_empty() {
         Ok(names)
@@ -193,7 +200,44 @@ pub(crate) fn program_names(plan: &Plan, taken: &[String]) -> Result<Vec<String>
     }
 }
 
-/// Looks at the directory and at what is in the pins' places, before anything is made.
+/// The directory for the pins of maps, and their names. Maps that are pinned by name have their
+/// places already.
+pub(crate) fn of_maps<K: Kernel>(
+    kernel: &K,
+    directory: &Path,
+    named: Option<&ByName<K::Fd>>,
+    plan: &Plan,
+) -> Result<Pins, Vec<Diagnostic>> {
+    let (directory, create) = find_directory(kernel, directory).map_err(|error| vec![error])?;
+    let is_root = named.is_some_and(|named| named.root == directory);
+    let mut pins = Pins {
+        names: names(plan, is_root)?,
+        directory,
+        create,
+        of_maps: true,
+        programs: Vec::new(),
+    };
+    if let Some(named) = named {
+        let mut problems = Vec::new();
+        for ((index, map), name) in plan.maps.iter().enumerate().zip(&mut pins.names) {
+            if named.reused(index).is_some() {
+                *name = None;
+            }
+            if named
+                .pin(index)
+                .is_some_and(|pin| pin.path == pins.directory)
+            {
+                problems.push(in_the_way(map, &pins.directory));
+            }
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+    }
+    Ok(pins)
+}
+
+/// Looks at what is in the pins' places, before anything is made.
 pub(crate) fn vacant<K: Kernel>(
     kernel: &K,
     pins: Pins,
@@ -234,6 +278,9 @@ pub(crate) fn vacant<K: Kernel>(
         Err(errno) => problems.push(about(unreadable(path, errno))),
     };
     for (map, name) in plan.maps.iter().zip(&pins.names) {
+        let Some(name) = name.as_ref().filter(|_| map.pinning != Pinning::ByName) else {
+            continue;
+        };
         look(&pins.path(name), &|problem| {
             problem
                 .map(&map.name)
@@ -248,6 +295,26 @@ pub(crate) fn vacant<K: Kernel>(
     } else {
         Err(problems)
     }
+}
+
+/// A map is to be pinned by name where the directory for the other maps is.
+fn in_the_way(map: &Map, directory: &Path) -> Diagnostic {
+    let message = format!(
+        "its pin by name would be {}, the directory for the other maps",
+        directory.display()
+    );
+    Diagnostic::error(codes::PIN_NAMES_COLLIDE, message)
+        .map(&map.name)
+        .at(map.source.as_ref(), "declared here")
+        .help("give --pin-maps another directory")
+}
+
+/// The number of possible CPUs cannot be read.
+pub(crate) fn unknown_cpus(errno: Errno) -> Diagnostic {
+    Diagnostic::error(
+        codes::POSSIBLE_CPUS,
+        format!("reading /sys/devices/system/cpu/possible failed: {errno}"),
+    )
 }
 
 /// Another load has pinned its maps in the directory.

@@ -1,8 +1,14 @@
 //! What is refused before anything is created.
 
-use bpfplan_plan::validate::validate;
-use bpfplan_plan::{Diagnostic, Endianness, MaxEntries, Pinning, Plan, Slot, SlotTarget};
+use std::path::Path;
 
+use bpfplan_plan::rules::required::Required;
+use bpfplan_plan::validate::validate;
+use bpfplan_plan::{
+    Diagnostic, Endianness, Map, MaxEntries, Pinning, Plan, Slot, SlotTarget, rules,
+};
+
+use crate::by_name::{self, ByName, PIN_ROOT};
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
 use crate::kconfig::{self, Resolved};
@@ -14,13 +20,15 @@ use crate::record::Record;
 
 /// A plan that may be executed, and what the machine adds to it.
 #[derive(Debug)]
-pub(crate) struct Ready {
+pub(crate) struct Ready<F> {
     /// Where to pin.
     pub(crate) pins: Option<Pins>,
     /// Where to pin programs, if that is another directory.
     pub(crate) program_pins: Option<Pins>,
     /// Who makes the maps, in the plan's order.
     pub(crate) origins: Vec<Origin>,
+    /// The maps that are pinned by name, if there are any.
+    pub(crate) named: Option<ByName<F>>,
     /// The number of possible CPUs, if the plan asks for it.
     pub(crate) possible_cpus: Option<u32>,
     /// The values of the `.kconfig` map, if there is one.
@@ -37,60 +45,50 @@ pub(crate) fn check<K: Kernel>(
     plan: &Plan,
     kernel: &K,
     options: &LoadOptions,
-) -> Result<Ready, LoadError> {
+) -> Result<Ready<K::Fd>, LoadError> {
     let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
     validate(plan).map_err(|diagnostics| LoadError::new(ErrorKind::Plan, diagnostics))?;
     let mut problems = unsupported(plan);
     problems.extend(program_rules::problems(plan, &options.programs));
+    problems.extend(rules::required(plan).iter().map(Required::diagnostic));
     if !problems.is_empty() {
         return Err(refused(problems));
     }
     let pins_programs = program_rules::pin_directory(&options.programs).is_some();
-    if options.pin_maps.is_none() && !options.hold && !pins_programs && !plan.maps.is_empty() {
-        return Err(LoadError::new(ErrorKind::NotKept, vec![not_kept(plan)]));
+    if options.pin_maps.is_none() && !options.hold && !pins_programs {
+        let lost = plan.maps.iter();
+        let lost: Vec<&Map> = lost.filter(|map| map.pinning == Pinning::None).collect();
+        if !lost.is_empty() {
+            return Err(LoadError::new(
+                ErrorKind::NotKept,
+                vec![not_kept(plan, &lost)],
+            ));
+        }
     }
     if let Some(problem) = program_rules::not_kept(options) {
         return Err(LoadError::new(ErrorKind::NotKept, vec![problem]));
     }
-    let (pins, program_pins) =
-        program_rules::directories(plan, kernel, options).map_err(refused)?;
-    for pins in pins.iter().chain(&program_pins) {
-        Record::new(plan, pins, &vec![Some(u32::MAX); plan.maps.len()], |_| {
-            Some(u32::MAX)
-        })
-        .encode()
-        .map_err(|problem| refused(vec![problem]))?;
-    }
     if options.raise_nofile {
-        let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
-        let needed = program_rules::descriptors(plan, &options.programs)
-            .saturating_add(maps)
-            .saturating_add(EXTRA_DESCRIPTORS);
-        kernel
-            .reserve_fds(needed)
-            .map_err(|FdLimit { needed, errno }| {
-                refused(vec![
-                    Diagnostic::error(
-                        codes::TOO_FEW_DESCRIPTORS,
-                        format!(
-                            "the load needs {needed} descriptors; raising the limit failed: {errno}"
-                        ),
-                    )
-                    .note(format!(
-                        "each of the {maps} maps is open until all are pinned"
-                    ))
-                    .help(format!("allow them with `ulimit -n {needed}`, as root")),
-                ])
-            })?;
+        let more = program_rules::descriptors(plan, &options.programs);
+        reserve_descriptors(plan, more, kernel).map_err(|problem| refused(vec![problem]))?;
+    }
+    let mut named = None;
+    if by_name::is_wanted(plan) {
+        let root = options.pin_root.as_deref();
+        let root = root.unwrap_or_else(|| Path::new(PIN_ROOT));
+        named = Some(by_name::prepare(kernel, root, plan).map_err(refused)?);
+    }
+    let (pins, program_pins) =
+        program_rules::directories(plan, kernel, options, named.as_ref()).map_err(refused)?;
+    for pins in pins.iter().chain(&program_pins) {
+        let ids = vec![Some(u32::MAX); plan.maps.len()];
+        Record::new(plan, pins, &ids, |_| Some(u32::MAX))
+            .encode()
+            .map_err(|problem| refused(vec![problem]))?;
     }
     let possible_cpus = if wants_possible_cpus(plan) {
-        let count = kernel.possible_cpus().map_err(|errno| {
-            refused(vec![Diagnostic::error(
-                codes::POSSIBLE_CPUS,
-                format!("reading /sys/devices/system/cpu/possible failed: {errno}"),
-            )])
-        })?;
-        Some(count)
+        let count = kernel.possible_cpus();
+        Some(count.map_err(|errno| refused(vec![pins::unknown_cpus(errno)]))?)
     } else {
         None
     };
@@ -98,14 +96,34 @@ pub(crate) fn check<K: Kernel>(
     let mut kconfig = kconfig.unwrap_or_default();
     let mut diagnostics = std::mem::take(&mut kconfig.diagnostics);
     let origins = program_rules::origins(plan, kernel, &options.programs, &mut diagnostics);
+    if let Some(named) = &mut named {
+        diagnostics.append(&mut named.warnings);
+    }
     diagnostics.extend(pins::kernel_name_collisions(plan));
     Ok(Ready {
         pins,
         program_pins,
-        possible_cpus,
         kconfig,
         origins,
+        named,
+        possible_cpus,
         diagnostics,
+    })
+}
+
+/// Raises the limit of open descriptors if the plan needs more.
+fn reserve_descriptors<K: Kernel>(plan: &Plan, more: u64, kernel: &K) -> Result<(), Diagnostic> {
+    let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
+    let needed = maps.saturating_add(more).saturating_add(EXTRA_DESCRIPTORS);
+    let reserved = kernel.reserve_fds(needed);
+    reserved.map_err(|FdLimit { needed, errno }| {
+        let message =
+            format!("the load needs {needed} descriptors; raising the limit failed: {errno}");
+        Diagnostic::error(codes::TOO_FEW_DESCRIPTORS, message)
+            .note(format!(
+                "each of the {maps} maps is open until all are pinned"
+            ))
+            .help(format!("allow them with `ulimit -n {needed}`, as root"))
     })
 }
 
@@ -143,16 +161,6 @@ fn unsupported(plan: &Plan) -> Vec<Diagnostic> {
                 .field(field)
                 .at(map.source.as_ref(), "declared here")
         };
-        if map.pinning == Pinning::ByName {
-            problems.push(
-                problem(
-                    codes::PINNING_BY_NAME,
-                    "it asks to be pinned by name, which bpfplan does not do yet",
-                    "pinning",
-                )
-                .help("take `pinning` out of the declaration and use --pin-maps"),
-            );
-        }
         let of_maps = |slot: &Slot| matches!(slot.target, SlotTarget::Map(_));
         if map.slots.iter().any(of_maps) && map.key_size != 4 {
             problems.push(problem(
@@ -165,10 +173,17 @@ fn unsupported(plan: &Plan) -> Vec<Diagnostic> {
     problems
 }
 
-fn not_kept(plan: &Plan) -> Diagnostic {
-    let what = match plan.maps.as_slice() {
+fn not_kept(plan: &Plan, lost: &[&Map]) -> Diagnostic {
+    let what = match lost {
         [map] => format!("the map '{}' would be gone", map.name.escape_debug()),
-        maps => format!("all {} maps would be gone", maps.len()),
+        lost if lost.len() == plan.maps.len() => {
+            format!("all {} maps would be gone", lost.len())
+        }
+        lost => format!(
+            "{} of {} maps would be gone, as they are not pinned by name,",
+            lost.len(),
+            plan.maps.len()
+        ),
     };
     Diagnostic::error(
         codes::NOT_KEPT,

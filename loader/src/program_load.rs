@@ -9,7 +9,7 @@ use bpfplan_plan::{Diagnostic, MaxEntries, Severity, SlotTarget, Step};
 use crate::codes;
 use crate::create::Created;
 use crate::execute::{Load, Progress};
-use crate::journal::Pinned;
+use crate::journal::Entered;
 use crate::kconfig::kconfig_text;
 use crate::kernel::{Errno, Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
 use crate::object_copy::without_slots;
@@ -88,6 +88,7 @@ impl<K: Kernel> Load<'_, K> {
                     fd,
                     max_entries,
                     btf,
+                    reused: false,
                 },
             );
         }
@@ -153,7 +154,10 @@ impl<K: Kernel> Load<'_, K> {
         if log.is_some() || !matches!(errno, Errno::EINVAL | Errno(libc::EACCES)) {
             diagnostic.notes.extend(self.reasons(Call::ProgLoad, errno));
         }
-        let messages: Vec<String> = messages.into_iter().filter(says_more).collect();
+        let messages: Vec<String> = messages
+            .into_iter()
+            .filter(|message| says_more(message))
+            .collect();
         diagnostic = with_messages(diagnostic, &messages);
         diagnostic.log = log;
         diagnostic
@@ -165,32 +169,35 @@ impl<K: Kernel> Load<'_, K> {
             return Ok(());
         }
         let plan = self.plan;
+        let programs = self.programs.iter().enumerate();
+        let places: HashMap<String, usize> = programs
+            .map(|(place, program)| (program.name.clone(), place))
+            .collect();
         for (index, map) in plan.maps.iter().enumerate() {
             let wanted = map.slots.iter().filter_map(|slot| match &slot.target {
                 SlotTarget::Program(name) => Some((slot.index, name.as_str())),
                 SlotTarget::Map(_) => None,
             });
             let mut wanted = wanted.peekable();
-            if wanted.peek().is_none() || self.made(index).is_none() {
+            // Those of reused arrays come last of all: somebody uses them.
+            let new = self.made(index).is_some_and(|made| !made.reused);
+            if wanted.peek().is_none() || !new {
                 continue;
             }
             self.tell(Progress::Step(Step::FillPrograms { map: index }))?;
-            let programs: HashMap<&str, &K::Fd> = self
-                .programs
-                .iter()
-                .map(|program| (program.name.as_str(), &program.fd))
-                .collect();
             let mut filled = 0_u32;
             for (slot, name) in wanted {
                 let shown = name.escape_debug();
-                let (Some(array), Some(program)) = (self.made(index), programs.get(name)) else {
+                let place = places.get(name);
+                let program = place.and_then(|place| self.programs.get(*place));
+                let (Some(array), Some(program)) = (self.made(index), program) else {
                     let message = format!("program '{shown}' for slot {slot} is not loaded");
                     return Err(Diagnostic::error(codes::PROGRAM_NOT_LOADED, message)
                         .map(&map.name)
                         .field(format!("values[{slot}]"))
                         .at(map.source.as_ref(), "declared here"));
                 };
-                let result = self.kernel.update_slot(&array.fd, slot, program);
+                let result = self.kernel.update_slot(&array.fd, slot, &program.fd);
                 result.map_err(|errno| {
                     let refusal = Refusal {
                         code: codes::PROGRAM_SLOT_REFUSED,
@@ -294,14 +301,18 @@ impl<K: Kernel> Load<'_, K> {
                 continue;
             };
             let id = program.id;
-            self.kernel.pin(&program.fd, &path).map_err(|errno| {
+            let mut raced = false;
+            let pinned = self.kernel.pin(&program.fd, &path).map_err(|errno| {
+                raced |= matches!(errno, Errno::EEXIST | Errno::ENOENT);
                 let message = format!("pinning it to {} failed: {errno}", path.display());
                 let mut problem =
                     Diagnostic::error(codes::PIN_REFUSED, message).program(name.to_owned());
                 problem.notes = self.reasons(Call::Pin, errno);
                 problem
-            })?;
-            self.journal.pin(path, Pinned::Program(id));
+            });
+            self.raced |= raced;
+            pinned?;
+            self.journal.pin(path, Entered::Program(id));
         }
         Ok(())
     }
@@ -318,7 +329,7 @@ fn listed(names: &[String]) -> String {
 }
 
 /// Whether a message of libbpf says more than that a program, or the object, was not loaded.
-fn says_more(message: &String) -> bool {
+fn says_more(message: &str) -> bool {
     [
         "': BPF program load failed: ",
         "': failed to load: ",

@@ -6,6 +6,7 @@ use std::path::Path;
 use bpfplan_plan::contents::sha256_hex;
 use bpfplan_plan::{Diagnostic, Map, Pinning, Plan, Program, Severity, SlotTarget, WithPrograms};
 
+use crate::by_name::ByName;
 use crate::codes;
 use crate::kernel::Kernel;
 use crate::options::{LoadOptions, Programs};
@@ -322,29 +323,26 @@ pub(crate) fn directories<K: Kernel>(
     plan: &Plan,
     kernel: &K,
     options: &LoadOptions,
+    named: Option<&ByName<K::Fd>>,
 ) -> Result<Directories, Vec<Diagnostic>> {
-    let find = |directory: &Path| {
-        let found = pins::find_directory(kernel, directory);
-        found.map_err(|problem| vec![problem])
-    };
-    let mut maps = None;
-    if let Some(directory) = &options.pin_maps {
-        let names = pins::names(plan)?;
-        let (directory, create) = find(directory)?;
-        maps = Some(Pins {
-            directory,
-            create,
-            of_maps: true,
-            names,
-            programs: Vec::new(),
-        });
-    }
+    let maps = options.pin_maps.as_deref();
+    let maps = maps.map(|directory| pins::of_maps(kernel, directory, named, plan));
+    let mut maps = maps.transpose()?;
     let mut apart = None;
     if let Some(directory) = pin_directory(&options.programs) {
-        let (directory, create) = find(directory)?;
+        let (directory, create) =
+            pins::find_directory(kernel, directory).map_err(|problem| vec![problem])?;
         let shared = maps.as_mut().filter(|pins| pins.directory == directory);
-        let taken = shared.as_ref().map_or(&[][..], |pins| &pins.names);
-        let programs = pins::program_names(plan, taken)?;
+        let mut taken = Vec::new();
+        if let Some(pins) = &shared {
+            taken.extend(pins.names.iter().flatten().cloned());
+        }
+        if let Some(named) = named.filter(|named| named.root == directory) {
+            let names = named.pins.iter().flatten();
+            let names = names.filter_map(|pin| pin.path.file_name()?.to_str());
+            taken.extend(names.map(str::to_owned));
+        }
+        let programs = pins::program_names(plan, &taken)?;
         if let Some(pins) = shared {
             pins.programs = programs;
         } else {

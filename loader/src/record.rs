@@ -113,7 +113,7 @@ impl Record {
         let maps = maps.filter_map(|((map, pin), id)| {
             Some(RecordedMap {
                 name: map.name.clone(),
-                pin: pin.clone(),
+                pin: pin.clone()?,
                 id: (*id)?,
                 template: map.inner.as_ref().map(|inner| RecordedTemplate {
                     name: inner.name.clone(),
@@ -154,12 +154,12 @@ impl Record {
         }
     }
 
-    /// Puts in what the kernel took instead: a blob, and the type ids of templates by index of
+    /// Puts in what the kernel took instead: a blob, and the type ids of templates by name of
     /// their outer maps.
-    pub(crate) fn with_btf(mut self, blob: &[u8], templates: &HashMap<usize, BtfIds>) -> Self {
-        for (index, map) in self.maps.iter_mut().enumerate() {
+    pub(crate) fn with_btf(mut self, blob: &[u8], templates: &HashMap<&str, BtfIds>) -> Self {
+        for map in &mut self.maps {
             if let Some(template) = &mut map.template {
-                template.btf = templates.get(&index).copied();
+                template.btf = templates.get(map.name.as_str()).copied();
             }
         }
         self.btf.clear();

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::{KernelVersion, Target};
 use bpfplan_plan::{Map, MaxEntries};
 
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes, MapInfo,
-    PathKind, ProgramAnswer, ProgramFailure, ProgramRequest,
+    PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 pub use call::{RecordedAttributes, RecordedCall};
@@ -92,6 +93,8 @@ struct PretendMap {
     frozen: bool,
     /// Contents of element 0, for the record of a load.
     value: Vec<u8>,
+    /// Ids of the maps in an outer map's slots.
+    slots: BTreeMap<u32, u32>,
 }
 
 impl PretendMap {
@@ -100,6 +103,7 @@ impl PretendMap {
             info,
             frozen: false,
             value: Vec::new(),
+            slots: BTreeMap::new(),
         }
     }
 }
@@ -168,6 +172,11 @@ impl RecordingKernel {
                 MaxEntries::Count(count) => count,
                 MaxEntries::PossibleCpus => self.target.possible_cpus,
             },
+            map_flags: map.map_flags,
+            map_extra: map.map_extra,
+            btf_id: 0,
+            btf_key_type_id: 0,
+            btf_value_type_id: 0,
         };
         state.maps.insert(id, PretendMap::new(info));
         self.open(state, id)
@@ -239,6 +248,11 @@ impl Kernel for RecordingKernel {
             key_size: attributes.key_size,
             value_size: attributes.value_size,
             max_entries: attributes.max_entries,
+            map_flags: attributes.map_flags,
+            map_extra: attributes.map_extra,
+            btf_id: 0,
+            btf_key_type_id: 0,
+            btf_value_type_id: 0,
         };
         state.maps.insert(id, PretendMap::new(info));
         let attributes = RecordedAttributes::new(attributes);
@@ -254,13 +268,15 @@ impl Kernel for RecordingKernel {
         outer: &PretendFd,
         slots: &[(u32, &PretendFd)],
     ) -> Result<(), BatchError> {
-        let slots = slots
-            .iter()
-            .map(|(index, map)| (*index, map.number))
-            .collect();
-        lock(&self.state).calls.push(RecordedCall::UpdateBatch {
+        let mut state = lock(&self.state);
+        if let Some(map) = state.maps.get_mut(&outer.id) {
+            map.slots
+                .extend(slots.iter().map(|(index, map)| (*index, map.id)));
+        }
+        let slots = slots.iter().map(|(index, map)| (*index, map.number));
+        state.calls.push(RecordedCall::UpdateBatch {
             map: outer.number,
-            slots,
+            slots: slots.collect(),
         });
         Ok(())
     }
@@ -271,7 +287,28 @@ impl Kernel for RecordingKernel {
             index,
             value: map.number,
         };
-        lock(&self.state).calls.push(call);
+        let mut state = lock(&self.state);
+        if let Some(outer) = state.maps.get_mut(&outer.id) {
+            outer.slots.insert(index, map.id);
+        }
+        state.calls.push(call);
+        Ok(())
+    }
+
+    fn slot(&self, outer: &PretendFd, index: u32) -> Result<Option<u32>, Errno> {
+        let state = lock(&self.state);
+        let outer = state.maps.get(&outer.id).ok_or(Errno::EINVAL)?;
+        Ok(outer.slots.get(&index).copied())
+    }
+
+    fn clear_slot(&self, outer: &PretendFd, index: u32) -> Result<(), Errno> {
+        let mut state = lock(&self.state);
+        let slots = &mut state.maps.get_mut(&outer.id).ok_or(Errno::EINVAL)?.slots;
+        slots.remove(&index).ok_or(Errno::ENOENT)?;
+        state.calls.push(RecordedCall::ClearSlot {
+            map: outer.number,
+            index,
+        });
         Ok(())
     }
 
@@ -390,11 +427,37 @@ impl Kernel for RecordingKernel {
         })
     }
 
+    fn program_by_id(&self, id: u32) -> Result<PretendFd, Errno> {
+        let mut state = lock(&self.state);
+        if id == 0 || id > state.programs {
+            return Err(Errno::ENOENT);
+        }
+        let mut fd = self.open(&mut state, id);
+        fd.program = true;
+        Ok(fd)
+    }
+
     fn pinned_program(&self, path: &Path) -> Result<u32, Errno> {
         match *lock(&self.state).pins.get(path).ok_or(Errno::ENOENT)? {
             (id, true) => Ok(id),
             (_, false) => Err(Errno::EINVAL),
         }
+    }
+
+    fn reuse_pin(&self, path: &Path, _: u32) -> Result<Pinned<PretendFd>, Errno> {
+        self.open_pin(path).map(Pinned::Map)
+    }
+
+    fn map_by_id(&self, id: u32) -> Result<PretendFd, Errno> {
+        let mut state = lock(&self.state);
+        if !state.maps.contains_key(&id) {
+            return Err(Errno::ENOENT);
+        }
+        Ok(self.open(&mut state, id))
+    }
+
+    fn map_types(&self, _: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+        Ok(None)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {

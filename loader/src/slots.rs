@@ -93,6 +93,18 @@ impl<F> Clone for Job<'_, F> {
 
 impl<F> Copy for Job<'_, F> {}
 
+/// A map that goes into a slot.
+#[derive(Debug)]
+pub(crate) struct Put<'a, F> {
+    /// Index of the outer map in the plan.
+    pub(crate) map: usize,
+    /// Index of the slot.
+    pub(crate) slot: u32,
+    /// Name of the map.
+    pub(crate) name: &'a str,
+    pub(crate) fd: &'a F,
+}
+
 /// Fills outer maps once all maps exist.
 pub(crate) struct Filler<'a, K: Kernel> {
     plan: &'a Plan,
@@ -138,7 +150,34 @@ impl<'a, K: Kernel> Filler<'a, K> {
         for outer in outers {
             self.jobs_of(*outer, &mut jobs)?;
         }
-        let one_by_one = FanOut::new(self).fill(&jobs, tell)?;
+        self.fill(&jobs, tell)
+    }
+
+    /// Puts maps into slots, which are in the plan's order; as [`Filler::fill_all`].
+    pub(crate) fn put(
+        &self,
+        puts: &[Put<'a, K::Fd>],
+        tell: &mut dyn FnMut(Progress<'_>) -> Result<(), Diagnostic>,
+    ) -> Result<Vec<Filled>, Diagnostic> {
+        let jobs = puts.iter().filter_map(|put| {
+            Some(Job {
+                map: put.map,
+                outer: &self.maps.get(put.map)?.as_ref()?.fd,
+                slot: put.slot,
+                name: put.name,
+                fd: put.fd,
+            })
+        });
+        let jobs: Vec<_> = jobs.collect();
+        self.fill(&jobs, tell)
+    }
+
+    fn fill(
+        &self,
+        jobs: &[Job<'a, K::Fd>],
+        tell: &mut dyn FnMut(Progress<'_>) -> Result<(), Diagnostic>,
+    ) -> Result<Vec<Filled>, Diagnostic> {
+        let one_by_one = FanOut::new(self).fill(jobs, tell)?;
         let filled = jobs.chunk_by(|one, other| one.map == other.map);
         let filled = filled.filter_map(|jobs| {
             let map = jobs.first()?.map;

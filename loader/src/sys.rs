@@ -1,28 +1,32 @@
-//! The running kernel: the only module with `unsafe` code, all of it in [`bpf`], [`probe`],
-//! `programs` and `messages`.
+//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`probe`],
+//! [`types`], `linker`, `programs` and `messages`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
-#[cfg(feature = "programs")]
+#[cfg(feature = "link")]
+pub(crate) mod linker;
+#[cfg(any(feature = "link", feature = "programs"))]
 mod messages;
 mod probe;
 #[cfg(feature = "programs")]
 mod programs;
 mod system;
+mod types;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapInfo, PathKind,
-    ProgramAnswer, ProgramFailure, ProgramRequest,
+    Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 /// The running kernel.
@@ -172,6 +176,20 @@ impl Kernel for RealKernel {
         bpf::update_elem(outer.with_slots()?, index, &map.raw().to_ne_bytes())
     }
 
+    fn slot(&self, outer: &Descriptor, index: u32) -> Result<Option<u32>, Errno> {
+        let id = match bpf::lookup_elem(outer.with_slots()?, index, size_of::<u32>()) {
+            Ok(id) => id,
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let id = id.try_into().map_err(|_| Errno::EINVAL)?;
+        Ok(Some(u32::from_ne_bytes(id)))
+    }
+
+    fn clear_slot(&self, outer: &Descriptor, index: u32) -> Result<(), Errno> {
+        bpf::delete_elem(outer.with_slots()?, index)
+    }
+
     fn write(&self, map: &Descriptor, index: u32, value: &[u8]) -> Result<(), Errno> {
         let (fd, size) = map.array()?;
         if value.len() != size {
@@ -203,10 +221,9 @@ impl Kernel for RealKernel {
 
     fn open_pin(&self, path: &Path) -> Result<Descriptor, Errno> {
         let fd = bpf::open_pin(&c_path(path)?, uapi::BPF_F_RDONLY)?;
-        if system::is_map(fd.as_fd())? {
-            describe(fd)
-        } else {
-            Err(Errno::EINVAL)
+        match system::kind(fd.as_fd())? {
+            Pinned::Map(()) => describe(fd),
+            Pinned::Other(_) => Err(Errno::EINVAL),
         }
     }
 
@@ -232,14 +249,40 @@ impl Kernel for RealKernel {
         })
     }
 
+    fn program_by_id(&self, id: u32) -> Result<Descriptor, Errno> {
+        Ok(Descriptor {
+            fd: bpf::program_by_id(id)?,
+            shape: None,
+        })
+    }
+
     fn pinned_program(&self, path: &Path) -> Result<u32, Errno> {
         let fd = bpf::open_pin(&c_path(path)?, 0)?;
-        if !system::is_program(fd.as_fd())? {
+        if system::kind(fd.as_fd())? != Pinned::Other(system::PROGRAM) {
             return Err(Errno::EINVAL);
         }
         let mut info = libbpf_sys::bpf_prog_info::default();
         bpf::program_info(fd.as_fd(), &mut info)?;
         Ok(info.id)
+    }
+
+    fn reuse_pin(&self, path: &Path, flags: u32) -> Result<Pinned<Descriptor>, Errno> {
+        let fd = bpf::open_pin(&c_path(path)?, flags)?;
+        Ok(match system::kind(fd.as_fd())? {
+            Pinned::Map(()) => Pinned::Map(describe(fd)?),
+            Pinned::Other(what) => Pinned::Other(what),
+        })
+    }
+
+    fn map_by_id(&self, id: u32) -> Result<Descriptor, Errno> {
+        self.open_id(id)
+    }
+
+    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+        if info.btf_id == 0 {
+            return Ok(None);
+        }
+        types::read(info.btf_id, info.btf_key_type_id, info.btf_value_type_id).map(Some)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {

@@ -6,7 +6,7 @@ use bpfplan_plan::{Diagnostic, Severity};
 
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
-use crate::journal::{Pinned, Removal, remove_pin};
+use crate::journal::{Entered, Removal, remove_pin};
 use crate::kernel::{Errno, Kernel};
 use crate::pins;
 use crate::record::{self, Record};
@@ -50,7 +50,7 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
     let mut failures = Vec::new();
     for program in record.programs.iter().rev() {
         let path = directory.join(&program.pin);
-        match remove(kernel, &path, Pinned::Program(program.id), &mut done) {
+        match remove(kernel, &path, Entered::Program(program.id), &mut done) {
             Ok(None) => {}
             Ok(Some(finding)) => done.diagnostics.push(finding.program(&program.name)),
             Err(failure) => failures.push(failure.program(&program.name)),
@@ -58,7 +58,7 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
     }
     for map in record.maps.iter().rev() {
         let path = directory.join(&map.pin);
-        match remove(kernel, &path, Pinned::Map(map.id), &mut done) {
+        match remove(kernel, &path, Entered::Map(map.id), &mut done) {
             Ok(None) => {}
             Ok(Some(finding)) => done.diagnostics.push(finding.map(&map.name)),
             Err(failure) => failures.push(failure.map(&map.name)),
@@ -68,7 +68,7 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
         failures.extend(done.diagnostics);
         return Err(LoadError::new(ErrorKind::Kernel, failures));
     }
-    match remove(kernel, &record_path, Pinned::Map(record_id), &mut done) {
+    match remove(kernel, &record_path, Entered::Map(record_id), &mut done) {
         Ok(finding) => done.diagnostics.extend(finding),
         Err(failure) => {
             let mut diagnostics = vec![failure];
@@ -100,13 +100,13 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
 fn remove<K: Kernel>(
     kernel: &K,
     path: &Path,
-    what: Pinned,
+    what: Entered,
     done: &mut Unloaded,
 ) -> Result<Option<Diagnostic>, Diagnostic> {
     let shown = path.display();
     let (kind, id) = match what {
-        Pinned::Map(id) => ("map", id),
-        Pinned::Program(id) => ("program", id),
+        Entered::Map(id) => ("map", id),
+        Entered::Program(id) => ("program", id),
     };
     match remove_pin(kernel, path, what) {
         Ok(Removal::Done) => {

@@ -12,6 +12,7 @@ use bpfplan_compiler::compile;
 use bpfplan_loader::{
     LoadError, LoadOptions, Loaded, ProgramOptions, Programs, RealKernel, codes, load,
 };
+use bpfplan_plan::overrides::Overrides;
 use bpfplan_plan::{Endianness, Pinning, Plan, SlotTarget, uapi};
 use libtest_mimic::Failed;
 use support::fixtures::{self, Expectation, Fixture};
@@ -43,6 +44,15 @@ fn main() {
         trials.push(libtest_mimic::Trial::test(name, move || {
             same_as_libbpf(&fixture, &plan)
         }));
+    }
+    for (name, test) in [
+        (
+            "programs_accept_overridden_maps",
+            overridden_data as fn() -> _,
+        ),
+        ("skipped_maps_are_left_out", skipped_maps),
+    ] {
+        trials.push(libtest_mimic::Trial::test(name, test));
     }
     assert!(over_our_maps >= 10, "only {over_our_maps} fixtures");
     assert!(like_libbpf >= 30, "only {like_libbpf} fixtures");
@@ -203,6 +213,40 @@ fn same_contents(ours: i32, theirs: i32) -> Result<(), String> {
     }
     let [ours, theirs] = [ours, theirs].map(kernel_view::frozen);
     differ("frozen", ours.to_string(), theirs.to_string())
+}
+
+fn overridden(name: &str, overrides: &Overrides) -> Result<(Fixture, Plan), Failed> {
+    let fixture = fixtures::named(name);
+    let compiled = compile(&fixture.bytes(), &fixture.file_name(), &Default::default())
+        .map_err(|problems| format!("{problems:#?}"))?;
+    let done = overrides.apply(&compiled.plan);
+    let done = done.map_err(|problems| format!("{problems:#?}"))?;
+    Ok((fixture, done.plan))
+}
+
+/// Other sizes and values of global data are those that the programs see.
+fn overridden_data() -> Result<(), Failed> {
+    let overrides = Overrides::default()
+        .set(".rodata:max_entries", 1000)
+        .set(".rodata.deep.strict", false)
+        .set(".data.names.value_size", 4 + 8 * 1000)
+        .set(".data.names.names[999]", "last");
+    let (fixture, plan) = overridden("override_data", &overrides)?;
+    load_with_programs(&fixture, &plan).map_err(|error| error.to_string())?;
+    programs_accept_our_maps(&fixture, &plan)
+}
+
+/// A map that is skipped is made by nobody; programs that use it are refused.
+fn skipped_maps() -> Result<(), Failed> {
+    let skip = |map: &str| overridden("programs_several", &Overrides::default().skip(map));
+    let (fixture, plan) = skip("only_optional")?;
+    let loaded = load_with_programs(&fixture, &plan).map_err(|error| error.to_string())?;
+    assert_eq!((loaded.maps.len(), loaded.programs.len()), (4, 4));
+    assert!(loaded.map("only_optional").is_none());
+    let (fixture, plan) = skip("counts")?;
+    let error = load_with_programs(&fixture, &plan).expect_err("programs use it");
+    assert_eq!(error.diagnostics[0].code, codes::PROGRAMS_REFUSED);
+    Ok(())
 }
 
 fn programs_accept_our_maps(fixture: &Fixture, plan: &Plan) -> Result<(), Failed> {

@@ -18,7 +18,7 @@ use bpfplan_loader::{
     unload,
 };
 use bpfplan_plan::rules::Target;
-use bpfplan_plan::{Code, Endianness, MaxEntries, NotPlanned, Pinning, Plan, SlotTarget, uapi};
+use bpfplan_plan::{Code, Endianness, MaxEntries, NotPlanned, Plan, SlotTarget, uapi};
 use sample::{array_of_maps, map, mixed, plan};
 
 const DIR: &str = "/sys/fs/bpf/sample";
@@ -197,7 +197,6 @@ fn refuses_what_it_does_not_load() {
         section: ".kconfig".into(),
         kind: "kernel configuration values".into(),
     });
-    plan.maps[0].pinning = Pinning::ByName;
     let mut programs = map("tails", uapi::BPF_MAP_TYPE_PROG_ARRAY, [4, 4], 2);
     programs.slots = vec![bpfplan_plan::Slot {
         index: 1,
@@ -211,11 +210,10 @@ fn refuses_what_it_does_not_load() {
         [
             codes::FOREIGN_ENDIANNESS,
             codes::NOT_PLANNED,
-            codes::PINNING_BY_NAME,
             codes::PROGRAM_SLOTS
         ]
     );
-    assert_eq!(error.diagnostics[2].map.as_deref(), Some("in_a"));
+    assert_eq!(error.diagnostics[2].map.as_deref(), Some("tails"));
     assert_eq!(error.diagnostics[2].labels.len(), 1);
 }
 
@@ -347,4 +345,23 @@ fn a_map_that_does_not_fit_says_how_large_it_is() {
     let error = load(&plan(vec![large]), &failing, &hold()).expect_err("4 GiB are too much");
     let notes = error.diagnostics[0].notes.join("; ");
     assert!(notes.contains("about 4096 MiB"), "{notes}");
+}
+
+#[test]
+fn sizes_that_are_left_open_are_refused_before_anything_is_created() {
+    let mut plan = array_of_maps();
+    for map in &mut plan.maps {
+        map.max_entries = MaxEntries::Count(0);
+    }
+    let error = refusal(&plan, &hold());
+    assert_eq!(error.kind, ErrorKind::Refused);
+    let required = bpfplan_plan::codes::ENTRIES_REQUIRED;
+    assert_eq!(codes_of(&error), vec![required; plan.maps.len()]);
+    for (map, found) in plan.maps.iter().zip(&error.diagnostics) {
+        let help = found.help.as_deref().unwrap_or_default();
+        assert!(
+            help.contains(&format!("--set {}.max_entries=N", map.name)),
+            "{help}"
+        );
+    }
 }

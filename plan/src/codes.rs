@@ -1,4 +1,5 @@
-//! Codes of this crate's diagnostics: 03 slots, 04 kernel rules, 05 plan files.
+//! Codes of this crate's diagnostics: 03 slots, 04 kernel rules, 05 plan files and
+//! overrides.
 
 crate::codes! {
     /// A slot's index is not below `max_entries`.
@@ -30,6 +31,8 @@ crate::codes! {
     pub ENTRIES_ROUNDED = "BP0409", "the kernel changes max_entries";
     /// The map's type is none that this version knows.
     pub TYPE_UNKNOWN = "BP0410", "unknown map type";
+    /// The declaration leaves `max_entries` to whoever loads it.
+    pub ENTRIES_REQUIRED = "BP0411", "max_entries has to be set";
 
     /// The plan's version or object is not one that can be loaded.
     pub PLAN_HEADER = "BP0501", "plan that cannot be loaded";
@@ -49,4 +52,19 @@ crate::codes! {
     pub PLAN_CONTENTS = "BP0508", "wrong initial contents in a plan";
     /// Kernel configuration values do not fit their map.
     pub PLAN_EXTERNS = "BP0509", "wrong kernel configuration values in a plan";
+
+    /// An override or a skip names something that is not there.
+    pub OVERRIDE_NAME = "BP0520", "override of something that is not there";
+    /// The target of an override does not take the value.
+    pub OVERRIDE_VALUE = "BP0521", "override with a wrong value";
+    /// The target of an override cannot be set.
+    pub OVERRIDE_REFUSED = "BP0522", "override of what cannot be set";
+    /// Two overrides set the same.
+    pub OVERRIDE_TWICE = "BP0523", "overrides of the same";
+    /// The target of an override may be a field or a variable.
+    pub OVERRIDE_AMBIGUOUS = "BP0524", "ambiguous override";
+    /// A map that is left out is needed, or overridden.
+    pub OVERRIDE_SKIPPED = "BP0525", "a map cannot be left out";
+    /// After an override the kernel does not get the types of a map.
+    pub OVERRIDE_TYPES = "BP0526", "no BTF after an override";
 }

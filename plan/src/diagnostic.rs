@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::compare::Difference;
 use crate::model::Source;
 
 /// Stable code of a kind of diagnostic, such as `BP0207`.
 ///
-/// Ranges: 00 object and ELF, 01 BTF, 02 declarations, 03 slots, 04 kernel rules, 05 plan files,
+/// Ranges: 00 object and ELF, 01 BTF, 02 declarations, 03 slots, 04 kernel rules, 05 plan files and overrides,
 /// 06 a failed load, 07 pins and the record of a load, 08 the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -77,6 +78,10 @@ pub struct Diagnostic {
     pub field: Option<String>,
     /// Places in the source, the primary one first; empty without DWARF.
     pub labels: Vec<Label>,
+    /// How a map that exists differs from the declared one; left out of JSON if it is not about that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schemars(default))]
+    pub differences: Vec<Difference>,
     /// Background: why it is so, what libbpf or the kernel does.
     pub notes: Vec<String>,
     /// What to do next.
@@ -110,6 +115,7 @@ impl Diagnostic {
             program: None,
             field: None,
             labels: Vec::new(),
+            differences: Vec::new(),
             notes: Vec::new(),
             help: None,
             log: None,
@@ -160,6 +166,14 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// The same as a warning, if it is an error: what a kernel would refuse stops a load, not a
+    /// look at the plan.
+    #[must_use]
+    pub fn as_warning(mut self) -> Self {
+        self.severity = self.severity.min(Severity::Warning);
         self
     }
 

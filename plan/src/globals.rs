@@ -56,6 +56,21 @@ fn variable<'a>(plan: &'a Plan, place: &SecVar, contents: &'a [u8]) -> Option<Va
     })
 }
 
+/// The ELF section that a map of global data, or that of `.kconfig`, is made of; `None` for other
+/// maps.
+///
+/// It is the name of the map's DATASEC, else what follows the object's name in the map's; libbpf
+/// finds such maps by both names (`bpf_object__find_map_by_name`).
+pub fn section_name<'a, I>(plan: &'a Plan, map: &'a Map<I>) -> Option<&'a str> {
+    if map.data.is_none() && map.externs.is_empty() {
+        return None;
+    }
+    match map.value_type.and_then(|id| plan.type_by_id(id)) {
+        Some(Type::Datasec { name, .. }) => Some(name),
+        _ => map.name.get(map.name.find('.')?..),
+    }
+}
+
 impl Plan {
     /// Size of a type in bytes, `None` for types without one (void, functions, forward
     /// declarations) and where a chain is too long or a size overflows.

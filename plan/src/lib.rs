@@ -14,13 +14,17 @@
 
 pub mod btf;
 pub mod codes;
+pub mod compare;
 pub mod contents;
 pub mod diagnostic;
 pub mod format;
 pub mod globals;
 pub mod model;
+pub mod number;
+pub mod overrides;
 pub mod rules;
 pub mod steps;
+mod trim;
 pub mod types;
 #[allow(missing_docs)]
 pub mod uapi;

@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Id of a type in a plan: 0 is void, `n` is `Plan::types[n - 1]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct TypeId(pub u32);

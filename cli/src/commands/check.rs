@@ -35,7 +35,8 @@ pub(crate) fn run(args: &CheckArgs) -> io::Result<Exit> {
 }
 
 fn check(path: &Path, args: &CheckArgs) -> Vec<Diagnostic> {
-    let input = match input::read(path, false) {
+    let paths = [path.to_owned()];
+    let input = match input::read(&paths, false) {
         Ok(input) => input,
         Err(diagnostics) => return diagnostics,
     };
@@ -46,7 +47,7 @@ fn check(path: &Path, args: &CheckArgs) -> Vec<Diagnostic> {
             .and_then(|limit| too_much_memory(&input.plan, limit)),
     );
     diagnostics.extend(input.plan.not_planned.iter().map(not_planned));
-    input::with_name(path, diagnostics)
+    input::with_name(&paths, diagnostics)
 }
 
 /// What was not looked at is said, but it is no fault of the object.

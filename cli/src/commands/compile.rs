@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
-use bpfplan_plan::{Diagnostic, format};
+use bpfplan_plan::{Diagnostic, format, rules};
 use tempfile::NamedTempFile;
 
 use crate::args::{CompileArgs, CompileFormat};
@@ -25,14 +25,20 @@ pub(crate) fn run(args: &CompileArgs) -> io::Result<Exit> {
         );
         return Ok(Exit::Usage);
     }
-    let input = match input::read_object(&args.input, true) {
+    let input = match input::read_object(&args.inputs, true) {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
             return Ok(Exit::Refused);
         }
     };
-    output::diagnostics(&input.warnings);
+    let mut warnings = input.warnings;
+    let required = rules::required(&input.plan);
+    let required = required
+        .iter()
+        .map(|required| required.diagnostic().as_warning());
+    warnings.extend(input::with_name(&args.inputs, required.collect()));
+    output::diagnostics(&warnings);
     let bytes = match args.format {
         CompileFormat::Binary => format::to_binary(&input.plan),
         CompileFormat::Json => format::to_json(&input.plan).map(String::into_bytes),

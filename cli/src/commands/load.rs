@@ -1,18 +1,20 @@
 //! `bpfplan load`.
 
+mod named_pins;
+
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
-    ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, Programs,
-    Progress, RealKernel, RecordingKernel, load, load_with,
+    ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, PIN_ROOT,
+    Programs, Progress, RealKernel, RecordingKernel, SlotPolicy, load, load_with,
 };
 use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Plan, Step};
 use serde::Serialize;
 
-use crate::args::{LoadArgs, LoadFormat};
+use crate::args::{LoadArgs, LoadFormat, Slots};
 use crate::documents::{DryRunDocument, LoadDocument, LoadedExtern, LoadedMap, LoadedProgram};
 use crate::exit::Exit;
 use crate::input::{self, Input};
@@ -28,7 +30,9 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let mut input = match input::read(&args.input, false) {
+    let input = input::read(&args.inputs, false)
+        .and_then(|input| input.overridden(&args.inputs, &args.overrides));
+    let mut input = match input {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
@@ -69,6 +73,8 @@ fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::R
     let mut caught = None;
     let options = LoadOptions {
         pin_maps: args.pin_maps.clone(),
+        pin_root: args.pin_root.clone(),
+        slots: args.slots.map(policy),
         hold: args.hold,
         raise_nofile: true,
         programs: wishes.programs,
@@ -97,12 +103,12 @@ fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::R
         }
     };
     let mut warnings = input.warnings;
-    warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+    warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
     let printed = if json {
         document(&loaded, warnings).and_then(|text| output::result(&text))
     } else {
         output::diagnostics(&warnings);
-        output::result(&report(&loaded))
+        output::result(&report(&input.plan, &loaded))
     };
     // Somebody may have read enough of the output and still need the maps.
     if args.hold {
@@ -137,7 +143,8 @@ fn dry_run(args: &LoadArgs, input: Input, mut wishes: Wishes, json: bool) -> io:
         options.pin = options.pin.as_deref().map(resolved);
         pin_progs = options.pin.clone();
     }
-    for directory in pin_maps.iter().chain(&pin_progs) {
+    let pin_root = resolved(args.pin_root.as_deref().unwrap_or(Path::new(PIN_ROOT)));
+    for directory in pin_maps.iter().chain(&pin_progs).chain([&pin_root]) {
         // A directory that is there is used, and any other is made: whether that works, only
         // the load itself can tell.
         let present = match directory.parent() {
@@ -148,6 +155,8 @@ fn dry_run(args: &LoadArgs, input: Input, mut wishes: Wishes, json: bool) -> io:
     }
     let options = LoadOptions {
         pin_maps,
+        pin_root: Some(pin_root.clone()),
+        slots: args.slots.map(policy),
         hold: true,
         raise_nofile: false,
         programs: wishes.programs,
@@ -157,7 +166,12 @@ fn dry_run(args: &LoadArgs, input: Input, mut wishes: Wishes, json: bool) -> io:
         Ok(loaded) => {
             let calls: Vec<String> = kernel.calls().iter().map(ToString::to_string).collect();
             let mut warnings = input.warnings;
-            warnings.extend(input::with_name(&args.input, loaded.diagnostics.clone()));
+            warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
+            let not_used = named_pins::not_used(&input.plan, &pin_root);
+            warnings.extend(input::with_name(
+                &args.inputs,
+                not_used.into_iter().collect(),
+            ));
             if json {
                 output::result(&to_json(&DryRunDocument { calls, warnings })?)?;
             } else {
@@ -198,7 +212,7 @@ fn failed(
     } else {
         Exit::Refused
     };
-    let mut diagnostics = input::with_name(&args.input, error.into());
+    let mut diagnostics = input::with_name(&args.inputs, error.into());
     diagnostics.extend(warnings);
     output::failure(&diagnostics, json)?;
     Ok(exit)
@@ -212,7 +226,7 @@ fn document<K: Kernel>(loaded: &Loaded<K>, warnings: Vec<Diagnostic>) -> io::Res
             .pinned
             .as_ref()
             .map(|path| path.to_string_lossy().into_owned()),
-        reused: false,
+        reused: map.reused,
         filled: map.filled,
         max_entries: map.max_entries,
         externs: map.externs.iter().map(LoadedExtern::new).collect(),
@@ -238,8 +252,16 @@ fn to_json(document: &impl Serialize) -> io::Result<String> {
     Ok(text)
 }
 
+fn policy(slots: Slots) -> SlotPolicy {
+    match slots {
+        Slots::Keep => SlotPolicy::Keep,
+        Slots::FillEmpty => SlotPolicy::FillEmpty,
+        Slots::Overwrite => SlotPolicy::Overwrite,
+    }
+}
+
 /// One line for each map and each program, and one that sums up.
-fn report<K: Kernel>(loaded: &Loaded<K>) -> String {
+fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>) -> String {
     let pin = |path: Option<&PathBuf>| {
         let text = path.map(|path| format!("  {}", path.display()));
         plain(&text.unwrap_or_default()).into_owned()
@@ -248,10 +270,13 @@ fn report<K: Kernel>(loaded: &Loaded<K>) -> String {
         .maps
         .iter()
         .map(|made| {
-            let slots = match made.filled {
+            let mut slots = match made.filled {
                 0 => String::new(),
                 filled => format!("  {} filled", count(filled, "slot")),
             };
+            if made.reused {
+                slots.push_str("  reused");
+            }
             [
                 plain(&made.name).into_owned(),
                 made.map_type.to_string(),
@@ -295,7 +320,12 @@ fn report<K: Kernel>(loaded: &Loaded<K>) -> String {
         .iter()
         .map(|map| u64::from(map.filled))
         .sum::<u64>();
-    text.push_str(&format!("{} created", count(loaded.maps.len(), "map")));
+    let reused = loaded.maps.iter().filter(|map| map.reused).count();
+    let created = count(loaded.maps.len().saturating_sub(reused), "map");
+    text.push_str(&format!("{created} created"));
+    if reused > 0 {
+        text.push_str(&format!(", {reused} reused"));
+    }
     if filled > 0 {
         text.push_str(&format!(", {} filled", count(filled, "slot")));
     }
@@ -313,6 +343,7 @@ fn report<K: Kernel>(loaded: &Loaded<K>) -> String {
         [one] => text.push_str(&format!("; {one} removes the pins")),
         many => text.push_str(&format!("; {} remove the pins", many.join(" and "))),
     }
+    text.push_str(&named_pins::staying(plan, loaded));
     text.push_str(".\n");
     text
 }
@@ -343,6 +374,8 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
             format!("fill {} of {}", count(slots, "slot"), name(map))
         }
         Progress::Step(Step::Pin { map }) => format!("pin {}", name(map)),
+        Progress::Reuse { map, path } => format!("reuse {} from {}", name(map), path.display()),
+        Progress::Again => "begin again: somebody else has changed the pins".to_owned(),
         Progress::Fill(way) => format!("fill slots {way}"),
         Progress::Filling => "go on filling slots".to_owned(),
         Progress::MakeDirectory(path) => format!("make {}", path.display()),

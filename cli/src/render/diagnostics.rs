@@ -1,5 +1,6 @@
 //! Diagnostics; one module per output.
 
+mod differences;
 pub(crate) mod github;
 pub(crate) mod json;
 pub(crate) mod short;

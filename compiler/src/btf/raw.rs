@@ -21,7 +21,9 @@ const TYPE: usize = 12;
 /// A checked `.BTF` section. Type ids start at 1.
 #[derive(Debug)]
 pub(crate) struct Raw<'a> {
-    endianness: Endianness,
+    pub(crate) endianness: Endianness,
+    /// Where in the section the types start.
+    pub(crate) start: usize,
     strings: &'a [u8],
     types: Vec<RawType<'a>>,
 }
@@ -55,6 +57,11 @@ impl<'a> RawType<'a> {
             }
             words
         })
+    }
+
+    /// Bytes that the type has in the section.
+    pub(crate) fn len(&self) -> usize {
+        TYPE.saturating_add(self.rest.len())
     }
 
     /// The word that follows an `INT`, a `VAR` or a `DECL_TAG`.
@@ -113,7 +120,8 @@ impl<'a> Raw<'a> {
     /// Reads and checks the section.
     pub(crate) fn parse(section: &'a [u8]) -> Result<Self, Diagnostic> {
         let bad = |what: String| Diagnostic::error(codes::BAD_BTF, format!("corrupt BTF: {what}"));
-        let (endianness, types, strings) = split(section).map_err(|what| bad(what.to_owned()))?;
+        let (endianness, start, types, strings) =
+            split(section).map_err(|what| bad(what.to_owned()))?;
         if strings.first() != Some(&0) || strings.last() != Some(&0) {
             return Err(bad(
                 "the string section does not begin and end with a NUL".to_owned()
@@ -121,6 +129,7 @@ impl<'a> Raw<'a> {
         }
         let mut this = Self {
             endianness,
+            start,
             strings,
             types: Vec::new(),
         };
@@ -238,8 +247,11 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Byte order, types and strings of the section, after the checks of `btf_parse_hdr`.
-fn split(section: &[u8]) -> Result<(Endianness, &[u8], &[u8]), &'static str> {
+/// Byte order, place of the types, types and strings of a section.
+type Split<'a> = (Endianness, usize, &'a [u8], &'a [u8]);
+
+/// Splits the section, after the checks of `btf_parse_hdr`.
+fn split(section: &[u8]) -> Result<Split<'_>, &'static str> {
     let header = section.get(..HEADER).ok_or("the header is cut short")?;
     let endianness = match header.first_chunk::<2>() {
         Some(magic) if u32::from(u16::from_le_bytes(*magic)) == BTF_MAGIC => Endianness::Little,
@@ -269,7 +281,10 @@ fn split(section: &[u8]) -> Result<(Endianness, &[u8], &[u8]), &'static str> {
     let types = type_end.and_then(|end| body.get(type_start..end));
     let strings = string_end.and_then(|end| body.get(string_start..end));
     match (types, strings) {
-        (Some(types), Some(strings)) => Ok((endianness, types, strings)),
+        (Some(types), Some(strings)) => {
+            let start = length.saturating_add(type_start);
+            Ok((endianness, start, types, strings))
+        }
         _ => Err("types and strings overlap or lie outside of the section"),
     }
 }

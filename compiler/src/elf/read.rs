@@ -8,7 +8,7 @@ use object::elf;
 use object::read::elf::{FileHeader as _, SectionHeader as _, Sym as _};
 
 use super::role::role;
-use super::{Elf, Program, Role, Section, Symbol};
+use super::{Elf, Program, Role, Section, Stage, Symbol};
 use crate::bytes::{name_at, text};
 use crate::codes;
 use crate::problems::Problems;
@@ -43,6 +43,7 @@ pub(crate) fn read<'a>(bytes: &'a [u8], problems: &mut Problems) -> Option<Elf<'
 struct Headers<'a> {
     bytes: &'a [u8],
     endian: ElfEndianness,
+    machine: elf::Machine,
     sections: &'a [SectionHeader],
     names: &'a [u8],
 }
@@ -98,6 +99,7 @@ fn headers(bytes: &[u8]) -> Result<Headers<'_>, Box<Diagnostic>> {
         Some(names) if !names.is_empty() => Ok(Headers {
             bytes,
             endian,
+            machine,
             sections,
             names,
         }),
@@ -115,6 +117,7 @@ fn collect<'a>(headers: &Headers<'a>, problems: &mut Problems) -> Result<Elf<'a>
             ElfEndianness::Little => Endianness::Little,
             ElfEndianness::Big => Endianness::Big,
         },
+        machine: headers.machine,
         sections: Vec::with_capacity(headers.sections.len()),
         symbols: Vec::new(),
         programs: Vec::new(),
@@ -122,6 +125,7 @@ fn collect<'a>(headers: &Headers<'a>, problems: &mut Problems) -> Result<Elf<'a>
         text: None,
         btf: None,
         btf_ext: None,
+        stage: Stage::Whole,
     };
     for (index, header) in headers.sections.iter().enumerate() {
         let section = read_section(headers, index, header, problems);
@@ -156,6 +160,7 @@ fn read_section<'a>(
         data: &[],
         role: Role::Ignored,
         executable: flags.contains(elf::SHF_EXECINSTR),
+        alignment: header.sh_addralign.get(endian),
         compressed: flags.contains(elf::SHF_COMPRESSED),
         link: header.sh_link(endian),
         entry_size: header.sh_entsize.get(endian),

@@ -9,6 +9,12 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(path.join(format!("{name}.bpf.o"))).expect("the fixture is there")
 }
 
+/// Offset of the section headers.
+fn headers(object: &[u8]) -> usize {
+    let offset = u64::from_ne_bytes(object[40..48].try_into().expect("8 bytes"));
+    usize::try_from(offset).expect("it is in the file")
+}
+
 /// Places at which two byte strings of one length differ.
 fn differences(one: &[u8], other: &[u8]) -> Vec<usize> {
     assert_eq!(one.len(), other.len());
@@ -25,8 +31,7 @@ fn only_the_type_of_one_section_changes() {
     let copy = without_slots(&object).expect("it is an object");
     let file = object::File::parse(object.as_slice()).expect("an ELF file");
     let section = file.section_by_name(".rel.maps").expect("it has slots");
-    let start = u64::from_ne_bytes(object[40..48].try_into().expect("8 bytes"));
-    let kind = start as usize + section.index().0 * 64 + 4;
+    let kind = headers(&object) + section.index().0 * 64 + 4;
     let changed = differences(&object, &copy);
     assert!(!changed.is_empty());
     assert!(changed.iter().all(|place| (kind..kind + 4).contains(place)));
@@ -53,7 +58,7 @@ fn what_is_cut_off_or_damaged_never_panics() {
         let _ = without_slots(&object[..length]);
     }
     // The ELF header, and all section headers.
-    let start = u64::from_ne_bytes(object[40..48].try_into().expect("8 bytes")) as usize;
+    let start = headers(&object);
     for place in (0..64).chain(start..object.len()) {
         for value in [0, 1, 0x7f, 0xff] {
             let mut damaged = object.clone();

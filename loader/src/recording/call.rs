@@ -41,6 +41,13 @@ pub enum RecordedCall {
         /// The descriptor that goes there.
         value: u32,
     },
+    /// `BPF_MAP_DELETE_ELEM` of an outer map.
+    ClearSlot {
+        /// The outer map.
+        map: u32,
+        /// The key.
+        index: u32,
+    },
     /// `BPF_MAP_UPDATE_ELEM` of a plain array.
     Write {
         /// The array.
@@ -191,6 +198,7 @@ impl fmt::Display for RecordedCall {
             Self::UpdateSlot { map, index, value } => {
                 write!(f, "map_update_elem(#{map}, {index}: #{value})")
             }
+            Self::ClearSlot { map, index } => write!(f, "map_delete_elem(#{map}, {index})"),
             Self::Write { map, index, size } => {
                 write!(f, "map_update_elem(#{map}, {index}: {size} bytes)")
             }

@@ -221,6 +221,15 @@ pub(super) fn lookup_elem(map: BorrowedFd<'_>, key: u32, size: usize) -> Result<
     Ok(value)
 }
 
+/// The map must have keys of 4 bytes.
+pub(super) fn delete_elem(map: BorrowedFd<'_>, key: u32) -> Result<(), Errno> {
+    // SAFETY: the kernel reads one key, whose size is the map's (the caller made sure of it).
+    let result = unsafe {
+        libbpf_sys::bpf_map_delete_elem(map.as_raw_fd(), (&raw const key).cast::<c_void>())
+    };
+    check(result).map(drop)
+}
+
 pub(super) fn freeze(map: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: the call takes nothing but a descriptor, which is open.
     check(unsafe { libbpf_sys::bpf_map_freeze(map.as_raw_fd()) }).map(drop)
@@ -245,6 +254,11 @@ pub(super) fn map_info(map: BorrowedFd<'_>) -> Result<MapInfo, Errno> {
         key_size: info.key_size,
         value_size: info.value_size,
         max_entries: info.max_entries,
+        map_flags: info.map_flags,
+        map_extra: info.map_extra,
+        btf_id: info.btf_id,
+        btf_key_type_id: info.btf_key_type_id,
+        btf_value_type_id: info.btf_value_type_id,
     })
 }
 
@@ -267,6 +281,11 @@ pub(super) fn program_info(
     check(result).map(drop)
 }
 
+pub(super) fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes nothing but a number.
+    own(check(unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) })?)
+}
+
 pub(super) fn map_by_id(id: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes nothing but a number.
     own(check(unsafe { libbpf_sys::bpf_map_get_fd_by_id(id) })?)
@@ -277,8 +296,9 @@ pub(super) fn pin(map: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     check(unsafe { libbpf_sys::bpf_obj_pin(map.as_raw_fd(), path.as_ptr()) }).map(drop)
 }
 
-/// Opens a pin; `flags` are 0 or say that it is for reading only, which programs refuse. What it
-/// is, the caller has to look at.
+/// Opens a pin; `flags` are 0, `BPF_F_RDONLY` or `BPF_F_WRONLY`. Links answer `EINVAL` to all but
+/// 0; programs are opened all the same, so the caller has to look what it got: their ids are
+/// numbers of their own.
 pub(super) fn open_pin(path: &CStr, flags: u32) -> Result<OwnedFd, Errno> {
     let options = bpf_obj_get_opts {
         sz: size_of::<bpf_obj_get_opts>() as u64,

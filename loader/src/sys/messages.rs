@@ -1,7 +1,7 @@
 //! What libbpf says while it works.
 //!
-//! libbpf has one function for its messages in the whole process. While a load is going on it is
-//! ours: messages of the thread that loads are collected, those of other threads go on to the
+//! libbpf has one function for its messages in the whole process. While a load or a link is going
+//! on it is ours: messages of the thread that does it are collected, those of other threads go on to the
 //! function that was there before, which comes back in the end.
 
 use std::cell::RefCell;
@@ -23,13 +23,13 @@ const LOG: usize = 256 << 20;
 const BEGIN: &str = "-- BEGIN PROG LOAD LOG --\n";
 const END: &str = "-- END PROG LOAD LOG --";
 
-/// One load at a time.
+/// One load or link at a time.
 static TURN: Mutex<()> = Mutex::new(());
 /// The function for messages that was there before.
 static BEFORE: Mutex<libbpf_print_fn_t> = Mutex::new(None);
 
 thread_local! {
-    /// The messages of a load on this thread.
+    /// The messages of this thread, if it loads or links.
     static COLLECTED: RefCell<Option<Said>> = const { RefCell::new(None) };
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Waits until no other load collects.
+    /// Waits until nobody else collects.
     pub(super) fn start() -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         COLLECTED.set(Some(Said::default()));

@@ -10,7 +10,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::kconfig::KernelConfig;
-use crate::kernel::{Errno, FdLimit, Identity, PathKind};
+use crate::kernel::{Errno, FdLimit, Identity, PathKind, Pinned};
 
 /// `BPF_FS_MAGIC` of `<linux/magic.h>`.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
@@ -56,21 +56,20 @@ pub(super) fn lock_dir(path: &Path) -> Result<OwnedFd, Errno> {
     Err(Errno::EWOULDBLOCK)
 }
 
-/// Whether a descriptor of `bpf(2)` is a map's. Information about programs has the same layout
-/// at its beginning, so that does not tell.
-pub(super) fn is_map(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    is_kind(fd, "anon_inode:bpf-map")
-}
+/// What [`kind`] calls a program.
+pub(super) const PROGRAM: &str = "a program";
 
-/// Whether a descriptor of `bpf(2)` is a program's.
-pub(super) fn is_program(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    is_kind(fd, "anon_inode:bpf-prog")
-}
-
-fn is_kind(fd: BorrowedFd<'_>, kind: &str) -> Result<bool, Errno> {
+/// What a descriptor of `bpf(2)` is. Information about programs has the same layout at its
+/// beginning as that about maps, so that does not tell.
+pub(super) fn kind(fd: BorrowedFd<'_>) -> Result<Pinned<()>, Errno> {
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
         .map_err(|error| errno_of(&error))?;
-    Ok(link.as_os_str() == kind)
+    Ok(match link.to_str() {
+        Some("anon_inode:bpf-map") => Pinned::Map(()),
+        Some("anon_inode:bpf-prog") => Pinned::Other(PROGRAM),
+        Some("anon_inode:bpf_link" | "anon_inode:bpf-link") => Pinned::Other("a link"),
+        _ => Pinned::Other("something else"),
+    })
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), Errno> {

@@ -178,9 +178,10 @@ pub(crate) fn existing_pins_stay() -> Result<(), Failed> {
         (looks && !created.load(Ordering::Relaxed)).then_some(Errno::ENOENT)
     });
     let error = load(&array_of_maps(), &racing, &pin(&directory)).expect_err("a pin is there");
-    assert_eq!(error.kind, ErrorKind::Kernel);
+    assert!(created.load(Ordering::Relaxed), "it went as far as that");
+    assert_eq!(error.kind, ErrorKind::Refused, "it began again");
     assert_eq!(error.diagnostics.len(), 1, "{error}");
-    assert_eq!(error.diagnostics[0].code, codes::PIN_REFUSED);
+    assert_eq!(error.diagnostics[0].code, codes::PIN_EXISTS);
     assert_eq!(error.diagnostics[0].map.as_deref(), Some("lut_1"));
     assert_eq!(kernel.info(&kernel.open_pin(&path)?)?.id, other.maps[0].id);
     assert_eq!(

@@ -45,6 +45,22 @@ pub(crate) fn change(object: &mut [u8], random: &mut Random) {
     }
 }
 
+/// As [`change`], or of what the linker looks at besides: instructions' relocations, `.BTF.ext`.
+pub(crate) fn change_any(object: &mut [u8], random: &mut Random) {
+    let place = |name: &str| section(object, name).unwrap_or(0..0);
+    match random.below(4) {
+        0 => {
+            let relocations = place(".relxdp");
+            entry(object, &relocations, RELOCATION, random);
+        }
+        1 => {
+            let ext = place(".BTF.ext");
+            word(object, &ext, random);
+        }
+        _ => change(object, random),
+    }
+}
+
 fn headers(object: &[u8]) -> Range<usize> {
     let start: [u8; 8] = object[40..48].try_into().unwrap();
     let start = match object[5] {

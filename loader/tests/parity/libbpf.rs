@@ -52,13 +52,18 @@ unsafe extern "C" fn remember(level: c_int, format: *const c_char, _: *mut c_voi
 }
 
 fn open(object: &[u8]) -> Result<Object, i32> {
+    listen();
+    Object::open_bytes(object)
+}
+
+/// Remembers libbpf's warnings.
+fn listen() {
     type Plain = unsafe extern "C" fn(c_int, *const c_char, *mut c_void) -> c_int;
     // SAFETY: both are functions of three register-sized arguments.
     unsafe {
         let print = std::mem::transmute::<Option<Plain>, sys::libbpf_print_fn_t>(Some(remember));
         sys::libbpf_set_print(print);
     }
-    Object::open_bytes(object)
 }
 
 /// All maps.
@@ -109,12 +114,17 @@ pub(crate) fn loads(object: &[u8]) -> Answer {
 pub(crate) fn link(inputs: &[&Path]) -> Option<Vec<u8>> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let output = directory.path().join("linked.bpf.o");
+    let bytes = || std::fs::read(&output).expect("the linked object is readable");
+    matches!(link_in_child(inputs, &output), Answer::Opens(_)).then(bytes)
+}
+
+fn link_in_child(inputs: &[&Path], output: &Path) -> Answer {
     let text = |path: &Path| CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
-    let linked = in_child(|| {
+    in_child(|| {
+        listen();
         // SAFETY: all paths are NUL-terminated, the linker is freed once, null options are none.
         let error = unsafe {
-            sys::libbpf_set_print(None);
-            let linker = sys::bpf_linker__new(text(&output).as_ptr(), null_mut());
+            let linker = sys::bpf_linker__new(text(output).as_ptr(), null_mut());
             assert!(!linker.is_null(), "no linker");
             let mut error = 0;
             for input in inputs {
@@ -133,9 +143,35 @@ pub(crate) fn link(inputs: &[&Path]) -> Option<Vec<u8>> {
         } else {
             Err(-error)
         }
-    });
-    let bytes = || std::fs::read(&output).expect("the linked object is readable");
-    matches!(linked, Answer::Opens(_)).then(bytes)
+    })
+}
+
+/// What libbpf's linker makes of some objects.
+pub(crate) enum Linked {
+    /// The linked object.
+    Object(Vec<u8>),
+    /// It refuses them: the last warning before it is formatted.
+    Refused(String),
+    /// The signal that ended it.
+    Dies(i32),
+}
+
+/// Links objects with libbpf's static linker.
+pub(crate) fn link_bytes(objects: &[Vec<u8>]) -> Linked {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let output = directory.path().join("linked.bpf.o");
+    let paths: Vec<_> = (0..objects.len())
+        .map(|number| directory.path().join(format!("{number}.bpf.o")))
+        .collect();
+    for (path, object) in paths.iter().zip(objects) {
+        std::fs::write(path, object).expect("the object can be written");
+    }
+    let paths: Vec<&Path> = paths.iter().map(std::path::PathBuf::as_path).collect();
+    match link_in_child(&paths, &output) {
+        Answer::Opens(_) => Linked::Object(std::fs::read(&output).expect("it is readable")),
+        Answer::Refuses(errno, warning) => Linked::Refused(format!("{errno} {warning}")),
+        Answer::Dies(signal) => Linked::Dies(signal),
+    }
 }
 
 /// Loads BTF into the kernel: `None` if this process may not, the log if the kernel refuses.

@@ -107,6 +107,15 @@ impl Object {
         }
     }
 
+    /// The map that libbpf finds by a name.
+    pub fn map(&self, name: &str) -> Map<'_> {
+        let name = CString::new(name).expect("no NUL");
+        // SAFETY: the object is open, the name NUL-terminated.
+        let map = unsafe { sys::bpf_object__find_map_by_name(self.0, name.as_ptr()) };
+        assert!(!map.is_null(), "no map {name:?}");
+        Map { map, _object: self }
+    }
+
     /// Leaves all programs out of the load.
     pub fn without_programs(&self) {
         self.each_program(|program| {
@@ -205,6 +214,80 @@ impl Map<'_> {
     pub fn clear_pin_path(&self) {
         // SAFETY: a null path clears.
         assert_eq!(0, unsafe { sys::bpf_map__set_pin_path(self.map, null()) });
+    }
+
+    pub fn set_max_entries(&self, count: u32) {
+        // SAFETY: the map belongs to an open object, as in the other setters.
+        assert_eq!(0, unsafe { sys::bpf_map__set_max_entries(self.map, count) });
+    }
+
+    pub fn set_map_flags(&self, flags: u32) {
+        // SAFETY: as above.
+        assert_eq!(0, unsafe { sys::bpf_map__set_map_flags(self.map, flags) });
+    }
+
+    pub fn set_numa_node(&self, node: u32) {
+        // SAFETY: as above.
+        assert_eq!(0, unsafe { sys::bpf_map__set_numa_node(self.map, node) });
+    }
+
+    pub fn set_value_size(&self, size: u32) {
+        assert!(self.takes_value_size(size), "value size of {}", self.name());
+    }
+
+    /// Sets the size of values, if libbpf takes it.
+    pub fn takes_value_size(&self, size: u32) -> bool {
+        // SAFETY: as above.
+        unsafe { sys::bpf_map__set_value_size(self.map, size) == 0 }
+    }
+
+    /// Leaves the map out of the load.
+    pub fn skip(&self) {
+        // SAFETY: as above.
+        assert_eq!(0, unsafe { sys::bpf_map__set_autocreate(self.map, false) });
+    }
+
+    /// Writes into the initial contents of a map of global data.
+    pub fn set_bytes(&self, offset: usize, bytes: &[u8]) {
+        // SAFETY: libbpf tells how many bytes there are, and copies those that it is given.
+        unsafe {
+            let mut size = 0;
+            let start = sys::bpf_map__initial_value(self.map, &raw mut size);
+            assert!(!start.is_null(), "{} has initial contents", self.name());
+            let size = usize::try_from(size).unwrap();
+            let mut all = std::slice::from_raw_parts(start.cast::<u8>(), size).to_vec();
+            all[offset..offset + bytes.len()].copy_from_slice(bytes);
+            let result = sys::bpf_map__set_initial_value(self.map, all.as_ptr().cast(), size as _);
+            assert_eq!(0, result, "contents of {}", self.name());
+        }
+    }
+
+    /// Pins by name somewhere else.
+    pub fn set_pin_path(&self, path: &Path) {
+        let path = CString::new(path.to_str().expect("UTF-8 path")).expect("no NUL");
+        // SAFETY: the path is NUL-terminated, libbpf copies it.
+        let result = unsafe { sys::bpf_map__set_pin_path(self.map, path.as_ptr()) };
+        assert_eq!(0, result);
+    }
+
+    /// Declares other numbers: type, sizes, `max_entries`, flags, `map_extra`. Those of the
+    /// types of key and value stay.
+    pub fn declare(&self, numbers: &PlannedMap) {
+        let MaxEntries::Count(max_entries) = numbers.max_entries else {
+            panic!("a number")
+        };
+        // SAFETY: the map belongs to an open object that is not loaded yet.
+        let results = unsafe {
+            [
+                sys::bpf_map__set_type(self.map, numbers.map_type.0),
+                sys::bpf_map__set_key_size(self.map, numbers.key_size),
+                sys::bpf_map__set_value_size(self.map, numbers.value_size),
+                sys::bpf_map__set_max_entries(self.map, max_entries),
+                sys::bpf_map__set_map_flags(self.map, numbers.map_flags),
+                sys::bpf_map__set_map_extra(self.map, numbers.map_extra),
+            ]
+        };
+        assert_eq!(results, [0; 6]);
     }
 
     /// Uses a map that exists already.

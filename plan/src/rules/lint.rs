@@ -6,7 +6,7 @@ use foldhash::HashMap;
 
 use super::special::{Record, record};
 use super::table::{Btf, INNER_SPECIAL_FIELDS, Inner, rules};
-use super::{KernelVersion, btf, create, errno_name, needs, slots};
+use super::{KernelVersion, btf, create, errno_name, needs, required, slots};
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::{Map, MaxEntries, Plan, Source};
@@ -47,6 +47,11 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// What stands between the map and a field in the target of an override.
+    fn inner(&self) -> &'static str {
+        if self.prefix.is_empty() { "" } else { ".inner" }
+    }
+
     fn report(&self, code: Code, severity: Severity, field: &str, message: &str) -> Diagnostic {
         let what = if self.prefix.is_empty() {
             String::new()
@@ -76,15 +81,16 @@ fn attributes<I>(
     }
     for refusal in create::refusals(map) {
         let answer = format!("the kernel answers {}", errno_name(refusal.errno));
+        let (code, help) = if required::is_required(map, &refusal) {
+            let target = format!("{}{}.max_entries", place.map, place.inner());
+            (codes::ENTRIES_REQUIRED, Some(required::help(map, &target)))
+        } else {
+            (codes::ATTRIBUTE_REFUSED, refusal.help)
+        };
         let report = place
-            .report(
-                codes::ATTRIBUTE_REFUSED,
-                Severity::Error,
-                refusal.field,
-                &refusal.reason,
-            )
+            .report(code, Severity::Error, refusal.field, &refusal.reason)
             .note(answer);
-        found.push(match refusal.help {
+        found.push(match help {
             Some(help) => report.help(help),
             None => report,
         });

@@ -101,6 +101,10 @@ fn beyond(map: &Map) -> Option<Diagnostic> {
     let MaxEntries::Count(max) = map.max_entries else {
         return None;
     };
+    // It has to be set before a load, and is looked at then.
+    if max == 0 {
+        return None;
+    }
     if map.map_type.0 == uapi::BPF_MAP_TYPE_HASH_OF_MAPS {
         let count = map.slots.len();
         if u32::try_from(count).is_ok_and(|count| count <= max) {
@@ -270,14 +274,22 @@ fn kept_flags(flags: u32) -> u32 {
     flags & !(uapi::BPF_F_RDONLY | uapi::BPF_F_WRONLY)
 }
 
-fn different_entries(template: &Template, target: &Map) -> Option<Mismatch> {
-    let rule = rules(template.map_type)?.inner;
-    let free = match rule {
+/// Whether inner maps may have another `max_entries` than their template (Linux 5.10).
+pub(crate) fn entries_are_free(template: &Template) -> bool {
+    rules(template.map_type).is_none_or(|row| match row.inner {
         Inner::SameEntries => false,
         Inner::SameEntriesUnlessFlag => template.map_flags & uapi::BPF_F_INNER_MAP != 0,
         Inner::Yes | Inner::No(_) => true,
-    };
-    if free || template.max_entries == target.max_entries {
+    })
+}
+
+fn different_entries(template: &Template, target: &Map) -> Option<Mismatch> {
+    let rule = rules(template.map_type)?.inner;
+    if entries_are_free(template) || template.max_entries == target.max_entries {
+        return None;
+    }
+    // What has to be set before a load is looked at then.
+    if [template.max_entries, target.max_entries].contains(&MaxEntries::Count(0)) {
         return None;
     }
     let what = format!(

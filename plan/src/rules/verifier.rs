@@ -191,6 +191,14 @@ fn misplaced(types: &[Type], member: &Member, bitfields: bool) -> Option<&'stati
         Some(Type::Enum(list) | Type::Enum64(list)) => list.size.saturating_mul(8),
         _ => 0,
     };
+    if bitfields
+        && let Some(Type::Int {
+            bits, bit_offset, ..
+        }) = ty
+        && (*bit_offset != 0 || !matches!(bits, 8 | 16 | 32 | 64 | 128))
+    {
+        return Some("stands beside bitfields and has an odd integer for its type");
+    }
     match member.bitfield_size {
         Some(width) if u32::from(width) > most => Some("has more bits than its type"),
         None if !member.bit_offset.is_multiple_of(8)

@@ -98,10 +98,13 @@ fn shape(map: &Map, data: &Data, problems: &mut Problems) {
             "what is frozen has the flag BPF_F_RDONLY_PROG, and nothing else has it",
         );
     }
-    if map.map_flags & !(uapi::BPF_F_RDONLY_PROG | uapi::BPF_F_MMAPABLE) != 0 {
+    // The last one comes only from an override.
+    let flags = uapi::BPF_F_RDONLY_PROG | uapi::BPF_F_MMAPABLE | uapi::BPF_F_NUMA_NODE;
+    if map.map_flags & !flags != 0 {
         wrong(
             "map_flags",
-            "a map with initial contents has no flags but BPF_F_RDONLY_PROG and BPF_F_MMAPABLE",
+            "a map with initial contents has no flags but BPF_F_RDONLY_PROG, BPF_F_MMAPABLE and \
+             BPF_F_NUMA_NODE",
         );
     }
     if map.inner.is_some() || !map.slots.is_empty() || map.key_type.is_some() {

@@ -49,6 +49,9 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
         place(tree, &command, &command)?;
         symlink(&command, tree.join("bin/bpfplan"))?;
     }
+    if jobs.iter().any(|job| job.name == "others") {
+        place(tree, &which("bpftool")?, Path::new("/bin/bpftool"))?;
+    }
     for package in PACKAGES {
         fs::create_dir_all(below(tree, &root.join(package)))?;
     }
@@ -128,9 +131,11 @@ fn below(tree: &Path, path: &Path) -> PathBuf {
 fn which(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
+        // Where Debian has what only root is meant to call.
+        .chain([PathBuf::from("/usr/sbin")])
         .map(|directory| directory.join(program))
         .find(|file| file.is_file())
-        .with_context(|| format!("{program} is not in PATH"))
+        .with_context(|| format!("{program} is neither in PATH nor in /usr/sbin"))
 }
 
 fn pack(tree: &Path, image: &Path) -> Result<PathBuf> {

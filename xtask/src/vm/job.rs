@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::repo;
 
 /// The loader's tests, and `smoke`.
-const DEFAULT: [&str; 8] = [
+const DEFAULT: [&str; 9] = [
     "lib",
     "codes",
     "recording",
@@ -17,6 +17,7 @@ const DEFAULT: [&str; 8] = [
     "fault",
     "programs",
     "differential",
+    "others",
     "smoke",
 ];
 

@@ -27,6 +27,8 @@ fn command(diagnostic: &Diagnostic) -> String {
     }
     properties.push(format!("title={}", property(diagnostic.code.0)));
     let mut message = vec![headline(diagnostic)];
+    let differences = diagnostic.differences.iter();
+    message.extend(differences.map(|difference| plain(&difference.to_string()).into_owned()));
     message.extend(
         diagnostic
             .notes

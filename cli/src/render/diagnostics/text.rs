@@ -4,8 +4,8 @@ use annotate_snippets::renderer::Renderer;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Snippet};
 use bpfplan_plan::{Diagnostic, Label, Severity};
 
-use super::headline;
 use super::source::Sources;
+use super::{differences, headline};
 use crate::render::escape::plain;
 
 /// Renders the diagnostics with an empty line after each.
@@ -92,6 +92,7 @@ fn group<'a>(diagnostic: &Diagnostic, sources: &mut Sources) -> Group<'a> {
             notes.push(format!("in {}", plain(object)));
         }
     }
+    notes.extend(differences::table(&diagnostic.differences));
     notes.extend(diagnostic.notes.iter().map(|note| plain(note).into_owned()));
     group = group.elements(notes.into_iter().map(|note| Level::NOTE.message(note)));
     if let Some(help) = &diagnostic.help {

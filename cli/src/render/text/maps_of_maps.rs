@@ -74,6 +74,7 @@ fn template(inner: &Template) -> String {
 
 fn tree(map: &Map, style: Style) -> String {
     let room = match map.max_entries {
+        MaxEntries::Count(0) => String::new(),
         MaxEntries::Count(room) => format!(" of {}", count(room, "slot")),
         MaxEntries::PossibleCpus => String::new(),
     };

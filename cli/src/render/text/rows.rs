@@ -174,6 +174,9 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
                 size("value", map.value_size)
             },
             match map.max_entries {
+                MaxEntries::Count(0) if rules::entries_required(map) => {
+                    "max_entries: to be set".to_owned()
+                }
                 MaxEntries::Count(0) => String::new(),
                 MaxEntries::Count(count) => format!("max_entries {count}"),
                 MaxEntries::PossibleCpus => "max_entries: possible CPUs".to_owned(),

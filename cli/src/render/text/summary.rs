@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bpfplan_plan::rules::{self, KernelVersion, Target};
-use bpfplan_plan::{Map, Pinning, Plan, Step, WithPrograms};
+use bpfplan_plan::{Map, Plan, Step, WithPrograms};
 
 use super::rows::count;
 use crate::render::escape::plain;
@@ -65,6 +65,11 @@ pub(super) fn memory_of<I>(map: &Map<I>) -> Memory {
 /// Renders the closing lines.
 pub(super) fn render(plan: &Plan, style: Style) -> String {
     let mut text = totals(plan);
+    for required in rules::required(plan) {
+        let line = format!("required: --set {}=N", plain(&required.target()));
+        text.push_str(&style.yellow(&line));
+        text.push('\n');
+    }
     let missing = missing(plan);
     if !missing.is_empty() {
         let line = format!("Not done yet, so load refuses: {}.", missing.join(", "));
@@ -80,13 +85,7 @@ fn missing(plan: &Plan) -> Vec<String> {
         .not_planned
         .iter()
         .map(|section| format!("{} ({})", plain(&section.section), plain(&section.kind)));
-    let pins = plan
-        .maps
-        .iter()
-        .filter(|map| map.pinning == Pinning::ByName);
-    sections
-        .chain(pins.map(|map| format!("{} (pinning by name)", plain(&map.name))))
-        .collect()
+    sections.collect()
 }
 
 fn totals(plan: &Plan) -> String {

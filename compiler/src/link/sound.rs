@@ -1,0 +1,186 @@
+//! What libbpf's linker relies on without looking: without these checks a corrupt object would
+//! make it write to, or read from, where it must not, or never come to an end.
+
+use std::collections::HashSet;
+
+use bpfplan_plan::Diagnostic;
+use bpfplan_plan::uapi::BTF_KIND_DATASEC;
+use object::elf::{
+    EM_BPF, SHN_LORESERVE, SHT_NOBITS, SHT_PROGBITS, SHT_REL, STT_OBJECT, STT_SECTION,
+};
+
+use super::part::{Global, is_visible};
+use crate::btf::raw::Raw;
+use crate::bytes::{MAX_NAME, text};
+use crate::codes;
+use crate::elf::{Elf, Role, Section};
+use crate::problems::Problems;
+
+/// Size of `struct bpf_insn`.
+const INSTRUCTION: u64 = 8;
+/// The largest alignment that a section may ask for.
+const MAX_ALIGNMENT: u64 = 4096;
+
+fn unsound(message: String) -> Diagnostic {
+    Diagnostic::error(codes::UNSOUND_PART, message).note("libbpf's linker relies on it")
+}
+
+/// Sections, symbols and relocations.
+pub(super) fn check_elf(elf: &Elf<'_>, problems: &mut Problems) {
+    if elf.machine != EM_BPF {
+        problems.add(unsound(
+            "the object does not say that it is for BPF".to_owned(),
+        ));
+    }
+    for section in elf.sections.iter().skip(1) {
+        if let Err(what) = check_section(section) {
+            problems.add(unsound(format!("section {} {what}", text(section.name))));
+        }
+        if let Err(what) = check_relocations(elf, section) {
+            problems.add(unsound(format!(
+                "a relocation in section {} {what}",
+                text(section.name)
+            )));
+        }
+    }
+    for symbol in &elf.symbols {
+        let nowhere = symbol.section >= SHN_LORESERVE && symbol.kind == STT_SECTION;
+        let missing =
+            symbol.section < SHN_LORESERVE && usize::from(symbol.section) >= elf.sections.len();
+        if nowhere || missing {
+            let name = text(symbol.name.unwrap_or_default());
+            problems.add(unsound(format!(
+                "the symbol '{name}' is in a section that is not there"
+            )));
+        }
+        let section = elf.sections.get(usize::from(symbol.section));
+        let end = symbol.value.checked_add(symbol.size);
+        let outside = |section: &Section<'_>| end.is_none_or(|end| end > section.size);
+        let variable = symbol.kind == STT_OBJECT && symbol.is_global();
+        if variable && section.is_some_and(outside) {
+            let name = text(symbol.name.unwrap_or_default());
+            problems.add(unsound(format!(
+                "the variable '{name}' does not lie in its section"
+            )));
+        }
+        if symbol.name.is_some_and(|name| name.len() > MAX_NAME) {
+            problems.add(unsound(format!(
+                "a symbol's name has more than {MAX_NAME} bytes"
+            )));
+        }
+    }
+}
+
+fn check_section(section: &Section<'_>) -> Result<(), &'static str> {
+    let empty = section.kind == SHT_NOBITS;
+    if section.role == Role::Ignored {
+        return Ok(());
+    }
+    if section.alignment > MAX_ALIGNMENT {
+        return Err("asks for an alignment of more than 4096 bytes");
+    }
+    if empty && (section.executable || matches!(section.name, b"license" | b"version")) {
+        return Err("has no bytes in the file");
+    }
+    if section.name.len() > MAX_NAME {
+        return Err("has too long a name");
+    }
+    let whole = u64::try_from(section.data.len()) == Ok(section.size);
+    if section.kind == SHT_PROGBITS && !whole {
+        return Err("is cut short");
+    }
+    Ok(())
+}
+
+/// The linker writes into instructions without asking whether they are there.
+fn check_relocations(elf: &Elf<'_>, section: &Section<'_>) -> Result<(), &'static str> {
+    if section.kind != SHT_REL || section.role == Role::Ignored {
+        return Ok(());
+    }
+    let index = usize::try_from(section.info).unwrap_or(usize::MAX);
+    let Some(target) = elf.sections.get(index).filter(|_| index != 0) else {
+        return Err("is for a section that is not there");
+    };
+    if target.role == Role::Ignored {
+        return Ok(());
+    }
+    for entry in elf.relocations(section) {
+        if elf.symbols.get(entry.symbol).is_none() {
+            return Err("has no symbol");
+        }
+        let inside = entry
+            .offset
+            .checked_add(INSTRUCTION)
+            .is_some_and(|end| end <= target.size);
+        if target.executable && (!inside || !entry.offset.is_multiple_of(INSTRUCTION)) {
+            return Err("is at no instruction");
+        }
+    }
+    Ok(())
+}
+
+/// BTF and its sections.
+pub(super) fn check_btf(
+    elf: &Elf<'_>,
+    raw: &Raw<'_>,
+    globals: &[Global<'_>],
+    problems: &mut Problems,
+) {
+    if has_endless_modifiers(raw) {
+        problems.add(unsound("a type in BTF is a name of itself".to_owned()));
+    }
+    let sections: HashSet<&[u8]> = elf.sections.iter().skip(1).map(|it| it.name).collect();
+    let symbols: HashSet<&[u8]> = globals
+        .iter()
+        .map(|global| global.name)
+        .chain(elf.symbols.iter().filter_map(|symbol| {
+            let section = elf.sections.get(usize::from(symbol.section))?;
+            let shared = matches!(section.name, b"license" | b"version");
+            symbol.name.filter(|_| shared && symbol.is_global())
+        }))
+        .collect();
+    for (_, section) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DATASEC) {
+        let name = raw.name(section.name);
+        let reserved = name.starts_with(b".rel")
+            || matches!(
+                name,
+                b"license" | b"version" | b".strtab" | b".symtab" | b".BTF" | b".BTF.ext"
+            );
+        if name.is_empty() || name.len() > MAX_NAME || reserved && !sections.contains(name) {
+            let name = text(name);
+            problems.add(unsound(format!(
+                "BTF describes variables in a section '{name}', which cannot have any"
+            )));
+        }
+        for [id, _, _] in section.parts() {
+            let Some(member) = raw.get(id).filter(|ty| is_visible(ty)) else {
+                continue;
+            };
+            let member = raw.name(member.name);
+            if !symbols.contains(member) {
+                let message = format!("'{}' has BTF, but no global symbol", text(member));
+                problems.add(unsound(message));
+            }
+        }
+    }
+}
+
+/// Whether following typedefs and modifiers from some type does not end.
+fn has_endless_modifiers(raw: &Raw<'_>) -> bool {
+    // By id: the number of the walk that came by, 0 for none.
+    let mut seen = vec![0_u32; raw.len().saturating_add(1)];
+    for (walk, _) in raw.types() {
+        let mut id = walk;
+        while let Some(ty) = raw.get(id).filter(|ty| ty.is_modifier()) {
+            let place = usize::try_from(id).ok().and_then(|at| seen.get_mut(at));
+            match place {
+                Some(place) if *place == walk => return true,
+                Some(place) if *place == 0 => *place = walk,
+                // An earlier walk came to an end from here.
+                _ => break,
+            }
+            id = ty.last;
+        }
+    }
+    false
+}
