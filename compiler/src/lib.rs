@@ -26,8 +26,8 @@ mod externs;
 mod fixup;
 mod globals;
 mod kconfig;
+mod legacy;
 pub mod link;
-mod not_planned;
 mod problems;
 mod programs;
 mod slots;
@@ -118,11 +118,12 @@ fn plan(
             name,
             sha256: options.hash.then(|| hash(object)),
             endianness: elf.endianness,
+            legacy_maps: legacy::has_section(elf),
         },
         maps: maps.maps,
         programs: programs::list(elf),
         jump_tables: programs::jump_tables(elf),
-        not_planned: not_planned::list(elf),
+        not_planned: Vec::new(),
         types: maps.types,
         kernel_types: maps.kernel_types,
         btf: maps.btf,
@@ -186,19 +187,24 @@ fn read_maps(
         .chain(in_arena.and_then(|section| arena::datasec(section, &datasecs)))
         .collect();
     let declarations = raw.map(|raw| declarations(elf, raw, variables, problems));
-    let declarations = declarations.unwrap_or_default();
+    let mut declarations = declarations.unwrap_or_default();
+    let legacy = legacy::read(elf, raw, &declarations.list, problems);
     let struct_ops = raw.map(|raw| struct_ops::read(elf, raw, &datasecs, problems));
     let struct_ops = struct_ops.unwrap_or_default();
-    let mut roots = declarations.types;
-    roots.extend(struct_ops.iter().map(|it| it.ty));
-    let types = raw.map(|raw| decode(raw, &roots, &sections));
+    declarations.types.extend(&legacy.types);
+    declarations.types.extend(struct_ops.iter().map(|it| it.ty));
+    let types = raw.map(|raw| decode(raw, &declarations.types, &sections));
     let types = types
         .unwrap_or_else(|| Ok(Types::default()))
         .map_err(|diagnostic| problems.add(diagnostic))
         .ok()?;
     let slots = slots::collect(elf, variables, &declarations.list, problems);
     let declared = declarations.list.iter().zip(slots);
-    let mut maps: Vec<Map> = declared
+    let mut maps: Vec<Map> = legacy
+        .maps
+        .iter()
+        .map(|(declaration, slots)| (declaration, slots.clone()))
+        .chain(declared)
         .map(|(declaration, slots)| assemble::declared(declaration, slots, &|id| types.id(id)))
         .collect();
     let mut ids = types.sections.iter().copied();

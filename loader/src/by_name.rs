@@ -161,6 +161,13 @@ impl<K: Kernel> Look<'_, K> {
     fn at(&mut self, map: &Map, path: &Path, flags: u32) -> Option<Reused<K::Fd>> {
         match self.open(map, path, flags) {
             Ok(found) => found,
+            Err(_) if self.problems.len() > pins::SHOWN => None,
+            Err(_) if self.problems.len() == pins::SHOWN => {
+                let message = "more pins may be wrong; these are the first hundred";
+                self.problems
+                    .push(Diagnostic::error(codes::PIN_MISMATCH, message));
+                None
+            }
             Err(problem) => {
                 let declared = map.source.as_ref();
                 self.problems

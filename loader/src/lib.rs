@@ -20,6 +20,9 @@
 //! A load that pins leaves a record of itself beside the pins ([`record`]); [`unload()`] removes
 //! what the record names, by map id, and nothing else.
 
+//!
+//! With the feature `link`, the module `link` makes one object of several.
+
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 

@@ -108,7 +108,12 @@ impl<K: Kernel> Load<'_, K> {
             let Some(target) = targets.get(name.as_str()).copied() else {
                 continue;
             };
-            let holds = self.kernel.slot(&outer.fd, slot.index).map_err(|errno| {
+            let holds = match self.kernel.slot(&outer.fd, slot.index) {
+                // Nothing is to be written, so nothing has to be known.
+                Err(_) if policy == SlotPolicy::Keep => return Ok(Vec::new()),
+                holds => holds,
+            };
+            let holds = holds.map_err(|errno| {
                 let message = format!("reading slot {} failed: {errno}", slot.index);
                 Diagnostic::error(codes::SLOT_REFUSED, message)
                     .map(&map.name)

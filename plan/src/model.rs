@@ -59,6 +59,9 @@ pub struct Object {
     pub sha256: Option<String>,
     /// Byte order of the object. A kernel loads only its own.
     pub endianness: Endianness,
+    /// Whether it has legacy map definitions (section `maps`): libbpf 1.x does not open it, so its
+    /// programs cannot be loaded.
+    pub legacy_maps: bool,
 }
 
 /// Byte order of an object.

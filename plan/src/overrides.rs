@@ -25,8 +25,8 @@
 //! `limit` of `flow.rodata`, and in an object with a section `.rodata.cfg`, `.rodata.cfg.limit` is
 //! the variable `limit` of that section.
 //!
-//! **Unambiguous spellings.** `MAP:VARIABLE` is always a variable, `MAP/FIELD` always a field. With a dot
-//! between them, a name that is a field as well as a variable of the map is refused.
+//! **Unambiguous spellings.** `MAP:VARIABLE` is always a variable, `MAP/FIELD` always a field. With
+//! a dot between them, a name that is a field as well as a variable of the map is refused.
 //!
 //! **Order.** What an override sets, no other one may set, so the order of overrides does not
 //! matter. All are applied or none. The result is a plan like any other: it passes
@@ -62,6 +62,7 @@ mod change;
 mod data;
 mod field;
 mod fits;
+mod integer;
 mod near;
 mod path;
 mod problem;

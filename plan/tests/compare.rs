@@ -580,4 +580,17 @@ fn hostile_types_end() {
     };
     assert_eq!(values(many("a"), many("a")), [""; 0]);
     assert_eq!(values(many("a"), many("b")).len(), MOST);
+
+    // Names without end make no paths without end.
+    let name = "x".repeat(1 << 16);
+    let deep = |leaf: Type| {
+        let mut types = vec![leaf];
+        for level in 1..40_u32 {
+            types.push(structure(&name, 8, vec![member(&name, level, 0)]));
+        }
+        types
+    };
+    let found = values(deep(u64()), deep(u32()));
+    assert_eq!(found.len(), 1);
+    assert!(found[0].len() < 1000 && found[0].contains("…"), "{found:?}");
 }

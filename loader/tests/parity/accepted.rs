@@ -98,8 +98,8 @@ pub(crate) struct Refusal {
 pub(crate) const LIBBPF_REFUSES: &[Refusal] = &[
     Refusal {
         warning: "elf: legacy map definitions in 'maps' section",
-        holds: |plan| lists(plan, "maps"),
-        reason: "legacy maps are listed as not planned, load refuses",
+        holds: |plan| plan.object.legacy_maps,
+        reason: "legacy maps are planned, libbpf 1.x does not open them",
     },
     Refusal {
         warning: "failed to alloc map '%s' content buffer",
@@ -113,10 +113,6 @@ pub(crate) const DIES: &[(i32, &str)] = &[];
 
 fn any(_: &[u8]) -> bool {
     true
-}
-
-fn lists(plan: &Plan, section: &str) -> bool {
-    plan.not_planned.iter().any(|it| it.section == section)
 }
 
 fn wrong_header_sizes(object: &[u8]) -> bool {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::kinds::{detail, sanitized, scalar, section};
 use super::members::Members;
 use super::pointee::{Pointee, pointee};
-use super::spell::spell;
+use super::spell::{short, spell};
 use super::{Difference, MOST, MapTypes};
 use crate::rules::layout::resolve;
 use crate::rules::special::{Field, Record, record};
@@ -18,6 +18,8 @@ use crate::types::{Composite, Enum, Member, Type, TypeId};
 const DEEPEST: usize = 64;
 /// Members and types that are compared in all.
 const MOST_STEPS: usize = 1 << 20;
+/// Bytes of a path that are shown.
+const LONGEST_PATH: usize = 256;
 
 pub(super) fn compare(
     all: &[Type],
@@ -209,7 +211,7 @@ impl Walk<'_> {
                 .find(|value| others.binary_search(value).is_err());
             odd.map_or_else(
                 || format!("{} enumerators", values.len()),
-                |(value, name)| format!("{name} = {}", value.cast_signed()),
+                |(value, name)| format!("{} = {}", short(name), value.cast_signed()),
             )
         };
         self.found.push(Difference::warning(
@@ -228,7 +230,11 @@ impl Walk<'_> {
         );
         if one.tags != other.tags || one.name != other.name {
             let text = |side: &Pointee<'_>| {
-                let tags: String = side.tags.iter().map(|tag| format!(" __{tag}")).collect();
+                let tags: String = side
+                    .tags
+                    .iter()
+                    .map(|tag| format!(" __{}", short(tag)))
+                    .collect();
                 format!("{}{tags} *", side.name)
             };
             let difference = Difference::warning(path, text(&one), text(&other));
@@ -262,7 +268,7 @@ impl Walk<'_> {
         }
         if one.name != other.name {
             let text = |composite: &Composite| match &composite.name {
-                Some(name) => format!("tag {name}"),
+                Some(name) => format!("tag {}", short(name)),
                 None => "no tag".to_owned(),
             };
             let difference = Difference::warning(path, text(one), text(other));
@@ -355,7 +361,12 @@ impl Walk<'_> {
             let text = |fields: &[Field]| {
                 let list = fields.iter().map(|field| match &field.pointee {
                     Some(name) => {
-                        format!("{} to {name} at {}", field.kind.name(), field.offset)
+                        format!(
+                            "{} to {} at {}",
+                            field.kind.name(),
+                            short(name),
+                            field.offset
+                        )
                     }
                     None => format!("{} at {}", field.kind.name(), field.offset),
                 });
@@ -374,16 +385,23 @@ impl Walk<'_> {
 }
 
 fn name(member: &Member) -> String {
-    member
-        .name
-        .clone()
-        .unwrap_or_else(|| "an anonymous member".to_owned())
+    let name = member.name.as_deref();
+    name.map_or_else(
+        || "an anonymous member".to_owned(),
+        |name| short(name).into_owned(),
+    )
 }
 
-/// Path of a member. Those of anonymous structs and unions are named as in C.
+/// Path of a member, cut off at its start if it is very long. Members of anonymous structs and
+/// unions are named as in C.
 fn below(path: &str, member: &Member) -> String {
+    let start = path.ceil_char_boundary(path.len().saturating_sub(LONGEST_PATH));
+    let path = match path.get(start..) {
+        Some(end) if start > 0 => format!("…{end}"),
+        _ => path.to_owned(),
+    };
     match &member.name {
-        Some(name) => format!("{path}.{name}"),
-        None => path.to_owned(),
+        Some(name) => format!("{path}.{}", short(name)),
+        None => path,
     }
 }

@@ -261,7 +261,8 @@ fn too_much(plan: &Plan) -> Option<Diagnostic> {
     let total: u64 = sizes.map(|map| u64::from(map.value_size)).sum();
     (total > MAX_TOTAL).then(|| {
         let message = format!(
-            "with the overridden value_size, global data has {total} bytes; a plan has up to {MAX_TOTAL}"
+            "with the overridden value_size, global data has {total} bytes; a plan has up to \
+             {MAX_TOTAL}"
         );
         Diagnostic::error(codes::OVERRIDE_REFUSED, message).field("value_size")
     })

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use super::field::Wrong;
+use super::integer::{Number, Range};
 use super::near;
 use super::problem::shown;
 use super::value::Value;
 use crate::model::Endianness;
-use crate::number;
 use crate::rules::layout::{describe, resolve, size_of};
 use crate::types::{Enum, IntEncoding, Type, TypeId};
 
@@ -308,75 +308,6 @@ impl<'p> Writer<'p> {
                     .zip(bytes)
                     .for_each(|(out, byte)| *out = byte);
             }
-        }
-    }
-}
-
-/// A whole number with a sign.
-#[derive(Debug, Clone, Copy)]
-struct Number {
-    negative: bool,
-    magnitude: u128,
-}
-
-impl Number {
-    fn parse(text: &str) -> Result<Self, &'static str> {
-        let digits = text.strip_prefix('-');
-        let magnitude = number::parse(digits.unwrap_or(text))?;
-        Ok(Self {
-            negative: digits.is_some() && magnitude != 0,
-            magnitude,
-        })
-    }
-
-    /// As two's complement.
-    fn bits(self) -> u128 {
-        if self.negative {
-            self.magnitude.wrapping_neg()
-        } else {
-            self.magnitude
-        }
-    }
-}
-
-impl std::fmt::Display for Number {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}{}",
-            if self.negative { "-" } else { "" },
-            self.magnitude
-        )
-    }
-}
-
-/// What an integer can hold.
-struct Range {
-    low: i128,
-    high: u128,
-}
-
-impl Range {
-    fn of(bytes: &[u8], signed: bool) -> Self {
-        let bits = u32::try_from(bytes.len().saturating_mul(8))
-            .unwrap_or(u32::MAX)
-            .clamp(1, 128);
-        let all = u128::MAX >> (128 - bits);
-        if signed {
-            Self {
-                low: i128::MIN >> (128 - bits),
-                high: all >> 1,
-            }
-        } else {
-            Self { low: 0, high: all }
-        }
-    }
-
-    fn has(&self, number: Number) -> bool {
-        if number.negative {
-            number.magnitude <= self.low.unsigned_abs()
-        } else {
-            number.magnitude <= self.high
         }
     }
 }
