@@ -93,7 +93,10 @@ fn needs_no_programs(plan: &Plan) -> bool {
     let mut slots = plan.maps.iter().flat_map(|map| &map.slots);
     !plan.maps.is_empty()
         && slots.all(|slot| of_maps(&slot.target))
-        && plan.maps.iter().all(|map| !map.is_arena())
+        && plan
+            .maps
+            .iter()
+            .all(|map| !map.is_arena() && map.with_programs.is_none_or(|why| !why.is_libbpfs()))
 }
 
 fn load_with_programs(fixture: &Fixture, plan: &Plan) -> Result<Loaded<RealKernel>, LoadError> {
