@@ -200,6 +200,12 @@ impl Map<'_> {
         unsafe { sys::bpf_map__is_internal(self.map) }
     }
 
+    /// Whether a load creates it.
+    pub fn is_created(&self) -> bool {
+        // SAFETY: the map belongs to an open object.
+        unsafe { sys::bpf_map__autocreate(self.map) }
+    }
+
     pub fn fd(&self) -> i32 {
         // SAFETY: the map belongs to an open object.
         unsafe { sys::bpf_map__fd(self.map) }
