@@ -1,5 +1,5 @@
 //! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`elements`],
-//! [`ring`], [`types`], `linker`, `programs` and `messages`.
+//! [`probe`], [`ring`], [`types`], `linker`, `programs` and `messages`.
 
 #![allow(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod elements;
 pub(crate) mod linker;
 #[cfg(any(feature = "link", feature = "programs"))]
 mod messages;
+mod probe;
 #[cfg(feature = "programs")]
 mod programs;
 mod ring;
@@ -27,9 +28,10 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
+use crate::kconfig::KernelConfig;
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned, ProgramAnswer,
-    ProgramFailure, ProgramRequest,
+    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapInfo, PathKind,
+    Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 /// The running kernel.
@@ -341,6 +343,21 @@ impl Kernel for RealKernel {
 
     fn version(&self) -> Option<KernelVersion> {
         KernelVersion::from_release(rustix::system::uname().release().to_str().ok()?)
+    }
+
+    fn identity(&self) -> Identity {
+        system::identity()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        match feature {
+            Feature::BpfCookie => probe::has_bpf_cookie(),
+            Feature::SyscallWrapper => probe::has_syscall_wrapper(),
+        }
+    }
+
+    fn config(&self) -> Result<KernelConfig, Errno> {
+        system::config()
     }
 
     fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {
