@@ -461,9 +461,11 @@ impl<'a, K: Kernel> Load<'a, K> {
                 btf: created.btf,
                 template: map.inner.as_ref().map(|inner| {
                     let made = || template_btf.get(&index).copied();
-                    // No template was made for a map that was there; its inner maps may have types.
-                    let btf = if created.reused { inner.btf } else { made() };
-                    InnerTemplate::of_load(inner, plan, btf, &blob)
+                    // No template was made for a map that was there or came with the programs;
+                    // its inner maps may have types all the same.
+                    let others = created.reused || map.with_programs.is_some();
+                    let btf = if others { inner.btf } else { made() };
+                    InnerTemplate::of_load(map, inner, plan, btf, &blob)
                 }),
                 externs: if map.externs.is_empty() {
                     Vec::new()

@@ -53,8 +53,8 @@ impl InnerTemplate {
     /// [`codes::TEMPLATE_UNKNOWN`] if the plan has no such map, or it has no template.
     pub fn from_plan(plan: &Plan, outer: &str) -> Result<Self, MapError> {
         let map = plan.map(outer);
-        let template = map.and_then(|map| map.inner.as_ref());
-        let template = template.ok_or_else(|| {
+        let template = map.and_then(|map| Some((map, map.inner.as_ref()?)));
+        let (map, template) = template.ok_or_else(|| {
             let what = match map {
                 None => "the plan has no such map",
                 Some(map) if map.is_outer() => "the plan has no template for it",
@@ -63,18 +63,20 @@ impl InnerTemplate {
             MapError::new(Diagnostic::error(codes::TEMPLATE_UNKNOWN, what).map(outer))
         })?;
         let blob = plan.btf.as_slice().into();
-        Ok(Self::of_load(template, plan, template.btf, &blob))
+        Ok(Self::of_load(map, template, plan, template.btf, &blob))
     }
 
     /// The template of a load, with the BTF that the kernel took for it.
     pub(crate) fn of_load(
+        outer: &Map,
         template: &Template,
         plan: &Plan,
         btf: Option<BtfIds>,
         blob: &Arc<[u8]>,
     ) -> Self {
         let value = template.value_type;
-        let same = value.is_some_and(|value| needs_same_btf(&plan.types, value));
+        let same = outer.with_programs.is_some()
+            || value.is_some_and(|value| needs_same_btf(&plan.types, value));
         let types = match btf {
             Some(ids) if !blob.is_empty() => Types::Blob {
                 blob: Arc::clone(blob),
@@ -228,10 +230,12 @@ pub(super) fn types_of(info: &Info) -> Option<BtfIds> {
     })
 }
 
-/// Whether a blob may have roots of lists or trees. Their names are among its strings then.
+/// Whether a blob may have roots of lists or trees, or references to objects of programs. Names
+/// are among its strings then.
 fn mentions_roots(blob: &[u8]) -> SameBtf {
+    const NAMES: [&[u8]; 4] = [b"bpf_list_head", b"bpf_rb_root", b"kptr", b"percpu_kptr"];
     let mut names = blob.split(|byte| *byte == 0);
-    if names.any(|name| name == b"bpf_list_head" || name == b"bpf_rb_root") {
+    if names.any(|name| NAMES.contains(&name)) {
         SameBtf::Perhaps
     } else {
         SameBtf::No
