@@ -89,6 +89,7 @@ pub(crate) fn prepare<K: Kernel>(
         root: &root,
         target: None,
         record: None,
+        read_only: false,
         problems: Vec::new(),
         warnings: Vec::new(),
     };
@@ -152,6 +153,8 @@ struct Look<'a, K> {
     target: Option<Target>,
     /// The record beside the pins, if it was looked for; `None` in it if there is none.
     record: Option<Option<Record>>,
+    /// Whether it was said that the file system of the pins cannot be written to.
+    read_only: bool,
     problems: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
@@ -202,10 +205,15 @@ impl<K: Kernel> Look<'_, K> {
             Ok(Pinned::Other(what)) => return Err(no_map(path, what)),
             // It vanished meanwhile.
             Err(Errno::ENOENT) => return Ok(None),
+            // One reason for all pins is said once.
+            Err(Errno::EROFS) if std::mem::replace(&mut self.read_only, true) => return Ok(None),
             Err(errno) => {
                 let message = format!("opening the map at {shown} failed: {errno}");
                 let problem = Diagnostic::error(codes::PIN_UNREADABLE, message);
                 return Err(match errno {
+                    Errno::EROFS => problem
+                        .note("a reused map is read and written, and the file system is read-only")
+                        .help("mount it with `-o remount,rw`, or use another pin root"),
                     Errno::EACCES | Errno::EPERM => problem
                         .note("a reused map is read and written, and the pin's mode forbids it")
                         .help("load as the user who owns the pin, or use another pin root"),

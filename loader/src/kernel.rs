@@ -29,6 +29,8 @@ impl Errno {
     pub const ENOTEMPTY: Self = Self(libc::ENOTEMPTY);
     /// `EACCES`.
     pub const EACCES: Self = Self(libc::EACCES);
+    /// `EROFS`.
+    pub const EROFS: Self = Self(libc::EROFS);
     /// `EWOULDBLOCK`.
     pub const EWOULDBLOCK: Self = Self(libc::EWOULDBLOCK);
 }

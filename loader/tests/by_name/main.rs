@@ -30,7 +30,7 @@ use sample::{PinDir, map, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 27] = [
+    let tests: [(&str, Test); 28] = [
         ("the_second_load_reuses", reuse::the_second_load_reuses),
         (
             "nothing_is_lost_without_hold",
@@ -66,6 +66,10 @@ fn main() {
         (
             "a_read_only_root_takes_no_pin",
             bad_pins::a_read_only_root_takes_no_pin,
+        ),
+        (
+            "pins_of_a_read_only_root",
+            bad_pins::pins_of_a_read_only_root,
         ),
         ("pins_without_permission", bad_pins::pins_without_permission),
         ("names_that_are_no_pins", bad_pins::names_that_are_no_pins),
