@@ -7,7 +7,7 @@ use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Map, MapType, Pinning, Plan, SlotTarget, uapi};
 
 use crate::codes;
-use crate::kernel::{Errno, Kernel, MapInfo, PathKind, Pinned};
+use crate::kernel::{BtfCache, Errno, Kernel, MapInfo, PathKind, Pinned};
 use crate::pins;
 use crate::record::{self, Record, RecordedTemplate};
 
@@ -89,6 +89,7 @@ pub(crate) fn prepare<K: Kernel>(
         root: &root,
         target: None,
         record: None,
+        blobs: BtfCache::default(),
         read_only: false,
         problems: Vec::new(),
         warnings: Vec::new(),
@@ -153,6 +154,8 @@ struct Look<'a, K> {
     target: Option<Target>,
     /// The record beside the pins, if it was looked for; `None` in it if there is none.
     record: Option<Option<Record>>,
+    /// The BTF of the maps that were compared.
+    blobs: BtfCache,
     /// Whether it was said that the file system of the pins cannot be written to.
     read_only: bool,
     problems: Vec<Diagnostic>,
@@ -241,12 +244,14 @@ impl<K: Kernel> Look<'_, K> {
         let types = if map.btf.is_none() {
             None
         } else {
-            self.kernel.map_types(info).unwrap_or_else(|errno| {
-                notes.push(format!(
-                    "its types are not compared, reading them failed: {errno}"
-                ));
-                None
-            })
+            self.kernel
+                .map_types(info, &mut self.blobs)
+                .unwrap_or_else(|errno| {
+                    notes.push(format!(
+                        "its types are not compared, reading them failed: {errno}"
+                    ));
+                    None
+                })
         };
         let existing = Existing {
             attributes: info.attributes(),
@@ -303,8 +308,10 @@ impl<K: Kernel> Look<'_, K> {
         let Some(held) = self.held(map, fd, info) else {
             return Vec::new();
         };
-        let types = declared.btf.and_then(|_| self.kernel.map_types(&held).ok());
-        let types = types.flatten();
+        let types = match declared.btf {
+            Some(_) => self.kernel.map_types(&held, &mut self.blobs).ok().flatten(),
+            None => None,
+        };
         let existing = Existing {
             attributes: held.attributes(),
             types: types.as_ref(),

@@ -10,7 +10,7 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Kernel, MapAttributes, MapBtf, MapInfo, PathKind, Pinned,
+    BatchError, BtfCache, Errno, FdLimit, Kernel, MapAttributes, MapBtf, MapInfo, PathKind, Pinned,
 };
 
 /// Another kernel, some of whose calls fail, as the given function decides.
@@ -286,9 +286,9 @@ where
         Ok(self.wrap(fd, &id.to_string()))
     }
 
-    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+    fn map_types(&self, info: &MapInfo, blobs: &mut BtfCache) -> Result<Option<MapTypes>, Errno> {
         self.ask("map_types", &info.id.to_string())?;
-        self.inner.map_types(info)
+        self.inner.map_types(info, blobs)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {

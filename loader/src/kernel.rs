@@ -7,6 +7,8 @@ use bpfplan_plan::compare::{Attributes, MapTypes};
 use bpfplan_plan::rules::{KernelVersion, errno_name};
 use bpfplan_plan::{MapType, rules};
 
+pub use crate::sys::BtfCache;
+
 /// An error number of the kernel, as `bpf(2)` left it in `errno`.
 ///
 /// It is a number of its own and no [`std::io::Error`], because the kernel lets internal numbers
@@ -287,10 +289,11 @@ pub trait Kernel: Sync {
     fn map_by_id(&self, id: u32) -> Result<Self::Fd, Errno>;
 
     /// The types of a map's keys and values, from `BPF_BTF_GET_FD_BY_ID`; `None` if it has none.
+    /// `blobs` are those that were read for other maps.
     ///
     /// # Errors
     /// The kernel's; `E2BIG` if they are too many to be compared.
-    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno>;
+    fn map_types(&self, info: &MapInfo, blobs: &mut BtfCache) -> Result<Option<MapTypes>, Errno>;
 
     /// What lies at the path.
     ///

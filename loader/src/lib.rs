@@ -53,7 +53,7 @@ pub use by_name::PIN_ROOT;
 pub use error::{ErrorKind, LoadError};
 pub use execute::{Progress, load, load_with};
 pub use failing::{FailingFd, FailingKernel, Fault};
-pub use kernel::{Errno, Kernel, Pinned};
+pub use kernel::{BtfCache, Errno, Kernel, Pinned};
 pub use loaded::{Loaded, LoadedMap};
 pub use options::{LoadOptions, SlotPolicy};
 pub use recording::{PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};

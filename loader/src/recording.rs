@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::{KernelVersion, Target};
 
-use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned};
+use crate::kernel::{
+    BatchError, BtfCache, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned,
+};
 
 pub use call::{RecordedAttributes, RecordedCall};
 
@@ -303,7 +305,7 @@ impl Kernel for RecordingKernel {
         Ok(self.open(&mut state, id))
     }
 
-    fn map_types(&self, _: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+    fn map_types(&self, _: &MapInfo, _: &mut BtfCache) -> Result<Option<MapTypes>, Errno> {
         Ok(None)
     }
 

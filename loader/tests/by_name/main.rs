@@ -30,7 +30,7 @@ use sample::{PinDir, map, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 28] = [
+    let tests: [(&str, Test); 29] = [
         ("the_second_load_reuses", reuse::the_second_load_reuses),
         (
             "nothing_is_lost_without_hold",
@@ -44,6 +44,7 @@ fn main() {
             "types_come_from_the_kernel",
             reuse::types_come_from_the_kernel,
         ),
+        ("types_are_read_once", reuse::types_are_read_once),
         ("templates_are_compared", reuse::templates_are_compared),
         (
             "descriptors_are_as_declared",
