@@ -30,7 +30,7 @@ use sample::{PinDir, map, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 29] = [
+    let tests: [(&str, Test); 30] = [
         ("the_second_load_reuses", reuse::the_second_load_reuses),
         (
             "nothing_is_lost_without_hold",
@@ -77,6 +77,7 @@ fn main() {
         ("slots_are_kept", slots::slots_are_kept),
         ("empty_slots_are_filled", slots::empty_slots_are_filled),
         ("slots_are_overwritten", slots::slots_are_overwritten),
+        ("many_slots_hold_one_map", slots::many_slots_hold_one_map),
         ("slots_are_put_back", slots::slots_are_put_back),
         ("many_loads_make_one_map", races::many_loads_make_one_map),
         (
