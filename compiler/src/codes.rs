@@ -113,6 +113,19 @@ bpfplan_plan::codes! {
     /// A `__ulong` of 32 bits is sign-extended.
     pub SIGN_EXTENDED = "BP0224", "map_extra is sign-extended";
 
+    /// The map is defined as libbpf 1.x does not read any more.
+    pub LEGACY_MAP = "BP0240", "legacy map definition";
+    /// The section `maps` does not hold what it should.
+    pub LEGACY_SECTION = "BP0241", "unreadable section maps";
+    /// iproute2 would pin the map.
+    pub LEGACY_PINNING = "BP0242", "pinning of iproute2";
+    /// iproute2 would fill the program array.
+    pub LEGACY_PROGRAMS = "BP0243", "program array of iproute2";
+    /// The inner map that an outer one names is not there.
+    pub LEGACY_INNER = "BP0244", "no inner map with this id";
+    /// The types that annotate a map do not fit it.
+    pub LEGACY_TYPES = "BP0245", "annotation that does not fit";
+
     /// A relocation of `.maps` cannot be read.
     pub BAD_RELOCATION = "BP0350", "corrupt relocation";
     /// Slots come from SHT_REL sections; libbpf ignores SHT_RELA.

@@ -107,7 +107,7 @@ pub(crate) fn read(
 }
 
 /// What the kernel takes as the first 15 bytes of a name, and what no pin and no terminal takes.
-fn check_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let cut = uapi::BPF_OBJ_NAME_LEN as usize - 1;
     let in_kernel = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
     if name.ends_with('…') && name.len() >= MAX_NAME {

@@ -35,6 +35,14 @@ pub(crate) struct Definition {
 }
 
 impl Definition {
+    /// The same without an inner template.
+    pub(crate) fn copied(&self) -> Self {
+        Self {
+            inner: None,
+            ..*self
+        }
+    }
+
     /// What `pinning` says.
     pub(crate) fn pinning(&self) -> Pinning {
         if self.pinned {

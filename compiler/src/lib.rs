@@ -24,6 +24,7 @@ mod elf;
 mod externs;
 mod fixup;
 mod globals;
+mod legacy;
 pub mod link;
 mod not_planned;
 mod problems;
@@ -113,6 +114,7 @@ fn plan(
             name,
             sha256: options.hash.then(|| hash(object)),
             endianness: elf.endianness,
+            legacy_maps: legacy::has_section(elf),
         },
         maps: maps.maps,
         programs: programs::list(elf),
@@ -175,7 +177,9 @@ fn read_maps(
         .filter_map(|global| datasecs.get(global.datasec?))
         .collect();
     let declarations = raw.map(|raw| declarations(elf, raw, variables, problems));
-    let declarations = declarations.unwrap_or_default();
+    let mut declarations = declarations.unwrap_or_default();
+    let legacy = legacy::read(elf, raw, &declarations.list, problems);
+    declarations.types.extend(&legacy.types);
     let types = raw.map(|raw| decode(raw, &declarations.types, &sections));
     let types = types
         .unwrap_or_else(|| Ok(Types::default()))
@@ -183,7 +187,11 @@ fn read_maps(
         .ok()?;
     let slots = slots::collect(elf, variables, &declarations.list, problems);
     let declared = declarations.list.iter().zip(slots);
-    let mut maps: Vec<Map> = declared
+    let mut maps: Vec<Map> = legacy
+        .maps
+        .iter()
+        .map(|(declaration, slots)| (declaration, slots.clone()))
+        .chain(declared)
         .map(|(declaration, slots)| assemble::declared(declaration, slots, &|id| types.id(id)))
         .collect();
     let mut ids = types.sections.iter().copied();

@@ -17,12 +17,12 @@ pub(crate) fn list(elf: &Elf<'_>, kconfig: bool) -> Vec<NotPlanned> {
         .filter_map(|section| {
             let kind = match section.role {
                 Role::StructOps => "struct_ops maps",
-                Role::LegacyMaps => "legacy map definitions",
                 Role::Arena => "global variables in an arena",
                 Role::JumpTables => "jump tables of programs",
                 Role::Other
                 | Role::Ignored
                 | Role::Maps
+                | Role::LegacyMaps
                 | Role::Data
                 | Role::Rodata
                 | Role::Bss

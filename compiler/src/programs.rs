@@ -140,6 +140,8 @@ fn check_one(
         Role::Arena | Role::JumpTables | Role::Data | Role::Rodata => Ok(()),
         Role::Bss if section.size > 0 => Ok(()),
         Role::Maps if maps.contains(&symbol.value) => Ok(()),
+        // All other symbols of this section stand for maps.
+        Role::LegacyMaps if symbol.kind != STT_SECTION => Ok(()),
         Role::Maps => Err(against("is not against the start of a map:")),
         _ => Err(against("is against what is neither a map nor global data:")),
     }

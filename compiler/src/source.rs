@@ -15,7 +15,14 @@ use crate::fixup::Variable;
 
 /// The places of those variables that DWARF tells.
 pub(crate) fn find<'v>(elf: &Elf<'_>, variables: &'v [Variable]) -> HashMap<&'v str, Source> {
-    let names = variables.iter().map(|variable| variable.name.as_str());
+    find_names(elf, variables.iter().map(|variable| variable.name.as_str()))
+}
+
+/// As [`find`], by their names.
+pub(crate) fn find_names<'v>(
+    elf: &Elf<'_>,
+    names: impl Iterator<Item = &'v str>,
+) -> HashMap<&'v str, Source> {
     if let Stage::Linked(known) = elf.stage {
         return names
             .filter_map(|name| Some((name, known.get(name)?.clone())))

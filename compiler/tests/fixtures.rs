@@ -99,17 +99,7 @@ fn check(expectation: &Expectation, object: &[u8], name: &str) -> Result<(), Str
     let planned = expectation.loads || expectation.deviates;
     let compiled = match result {
         Ok(compiled) if expectation.refused_at_open && !expectation.deviates => {
-            // Legacy maps are listed as not planned, and `load` refuses.
-            let legacy = compiled
-                .plan
-                .not_planned
-                .iter()
-                .any(|it| it.section == "maps");
-            return if legacy {
-                Ok(())
-            } else {
-                Err("accepted".to_owned())
-            };
+            return Err(format!("accepted: {} maps", compiled.plan.maps.len()));
         }
         Ok(compiled) => compiled,
         Err(problems) => {

@@ -20,6 +20,9 @@
 //! A load that pins leaves a record of itself beside the pins ([`record`]); [`unload()`] removes
 //! what the record names, by map id, and nothing else.
 
+//!
+//! With the feature `link`, the module `link` makes one object of several.
+
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -36,13 +39,18 @@ pub mod kernel;
 #[cfg(feature = "link")]
 pub mod link;
 mod loaded;
+mod object_copy;
 mod options;
 mod pinning;
 mod pins;
 mod preflight;
+mod program_load;
+mod program_request;
+mod program_rules;
 mod programs;
 pub mod record;
 mod recording;
+mod reused_programs;
 mod reused_slots;
 mod slots;
 mod sys;
@@ -54,8 +62,8 @@ pub use error::{ErrorKind, LoadError};
 pub use execute::{Progress, load, load_with};
 pub use failing::{FailingFd, FailingKernel, Fault};
 pub use kernel::{BtfCache, Errno, Kernel, Pinned};
-pub use loaded::{Loaded, LoadedMap};
-pub use options::{LoadOptions, SlotPolicy};
+pub use loaded::{Loaded, LoadedMap, LoadedProgram};
+pub use options::{LoadOptions, ProgramOptions, Programs, SlotPolicy};
 pub use recording::{PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};
 pub use slots::Way;
 pub use sys::{Descriptor, RealKernel};

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use bpfplan_compiler::link::{Input, Linkable, check};
 use bpfplan_loader::link::{LinkInput, link};
 use bpfplan_loader::{LoadOptions, RealKernel, load};
+use bpfplan_plan::types::TypeId;
 use bpfplan_plan::{Diagnostic, Endianness, Plan, SlotTarget, validate};
 use libtest_mimic::{Failed, Trial};
 use support::fixtures;
@@ -295,16 +296,23 @@ fn both_places_are_named() -> Outcome {
 fn long_chains_of_types_are_merged() -> Outcome {
     let object = |map: &str| {
         let mut maps = builder::Maps::new();
-        let mut next = maps.int();
-        for number in 0..100_000 {
-            let pointer = maps.pointer(next);
-            next = maps.structure(Some(&format!("s{number}")), &[("next", pointer)]);
+        // Each points to the one behind it, so that none is merged before all have been seen.
+        let first = maps.pointer(TypeId(4));
+        let first = maps.structure(Some("first"), &[("next", first)]);
+        for number in 0..100_000_u32 {
+            maps.structure(
+                Some(&format!("s{number}")),
+                &[("next", TypeId(2 * number + 5))],
+            );
+            maps.pointer(TypeId(2 * number + 6));
         }
+        let last = maps.int();
+        maps.structure(Some("last"), &[("end", last)]);
         let members = [
             ("type", maps.number(1)),
             ("max_entries", maps.number(4)),
             ("key", maps.pointer(maps.int())),
-            ("value", maps.pointer(next)),
+            ("value", maps.pointer(first)),
         ];
         let ty = maps.structure(None, &members);
         maps.variable(map, ty, 32);

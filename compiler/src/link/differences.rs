@@ -3,7 +3,7 @@
 use bpfplan_plan::uapi::{BTF_KIND_ARRAY, BTF_KIND_PTR, BTF_KIND_STRUCT};
 use bpfplan_plan::{MapType, Pinning};
 
-use super::types::{Place, difference, skip};
+use super::types::{Budget, Place, difference, skip};
 use crate::btf::raw::{Raw, RawType};
 use crate::definition::Definition;
 
@@ -24,13 +24,19 @@ pub(super) struct Difference {
 }
 
 /// All differences.
-pub(super) fn all(here: Declared<'_>, there: Declared<'_>) -> Vec<Difference> {
+pub(super) fn all(here: Declared<'_>, there: Declared<'_>, budget: &mut Budget) -> Vec<Difference> {
     let mut found = Vec::new();
-    compare("", here, there, &mut found);
+    compare("", here, there, budget, &mut found);
     found
 }
 
-fn compare(prefix: &str, here: Declared<'_>, there: Declared<'_>, found: &mut Vec<Difference>) {
+fn compare(
+    prefix: &str,
+    here: Declared<'_>,
+    there: Declared<'_>,
+    budget: &mut Budget,
+    found: &mut Vec<Difference>,
+) {
     let (a, b) = (here.definition, there.definition);
     let mut add = |field: &str, here: String, there: String| {
         if here != there {
@@ -66,7 +72,7 @@ fn compare(prefix: &str, here: Declared<'_>, there: Declared<'_>, found: &mut Ve
         match (one, other) {
             (Some(one), Some(other)) => {
                 let (one, other): (Place<'_>, Place<'_>) = ((here.raw, one), (there.raw, other));
-                if let Some(what) = difference(one, other) {
+                if let Some(what) = difference(one, other, budget) {
                     put(found, prefix, field, what);
                 }
             }
@@ -93,7 +99,7 @@ fn compare(prefix: &str, here: Declared<'_>, there: Declared<'_>, found: &mut Ve
                 raw: other_raw,
                 id: other_id,
             };
-            compare("values.", one, two, found);
+            compare("values.", one, two, budget, found);
         }
         (one, other) if one.is_some() != other.is_some() => {
             let what = format!("{} against {}", said(one.is_some()), said(other.is_some()));

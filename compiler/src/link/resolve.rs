@@ -7,7 +7,7 @@ use bpfplan_plan::{Diagnostic, Source};
 
 use super::differences::{self, Declared};
 use super::part::{Global, Part};
-use super::types;
+use super::types::{self, Budget};
 use crate::bytes::text;
 use crate::codes;
 use crate::externs::{KCONFIG, KSYMS};
@@ -28,6 +28,7 @@ struct Holder<'p, 'a> {
 /// Reports everything that keeps the objects from being linked; gives the places of all maps.
 pub(super) fn check(parts: &[Part<'_>], problems: &mut Problems) -> HashMap<String, Source> {
     check_headers(parts, problems);
+    let mut budget = Budget::new();
     let mut names: HashMap<&[u8], Holder<'_, '_>> = HashMap::new();
     let mut order: Vec<&[u8]> = Vec::new();
     for part in parts {
@@ -38,7 +39,7 @@ pub(super) fn check(parts: &[Part<'_>], problems: &mut Problems) -> HashMap<Stri
                 weak: global.weak,
             };
             match names.get_mut(global.name) {
-                Some(holder) => meet(holder, newcomer, problems),
+                Some(holder) => meet(holder, newcomer, &mut budget, problems),
                 None => {
                     order.push(global.name);
                     names.insert(global.name, newcomer);
@@ -105,13 +106,18 @@ fn section<'a>(part: &Part<'a>, name: &str) -> Option<&'a [u8]> {
 }
 
 /// A name is met again.
-fn meet<'p, 'a>(holder: &mut Holder<'p, 'a>, newcomer: Holder<'p, 'a>, problems: &mut Problems) {
+fn meet<'p, 'a>(
+    holder: &mut Holder<'p, 'a>,
+    newcomer: Holder<'p, 'a>,
+    budget: &mut Budget,
+    problems: &mut Problems,
+) {
     let both_defined = !holder.global.declared && !newcomer.global.declared;
     if both_defined && !holder.weak && !newcomer.weak {
         problems.add(conflict(holder, &newcomer));
         return;
     }
-    if let Some(diagnostic) = mismatch(holder, &newcomer) {
+    if let Some(diagnostic) = mismatch(holder, &newcomer, budget) {
         problems.add(diagnostic);
         return;
     }
@@ -187,7 +193,11 @@ fn conflict(holder: &Holder<'_, '_>, newcomer: &Holder<'_, '_>) -> Diagnostic {
 }
 
 /// Declarations of one name must mean the same.
-fn mismatch(holder: &Holder<'_, '_>, newcomer: &Holder<'_, '_>) -> Option<Diagnostic> {
+fn mismatch(
+    holder: &Holder<'_, '_>,
+    newcomer: &Holder<'_, '_>,
+    budget: &mut Budget,
+) -> Option<Diagnostic> {
     let (one, other) = (holder.part.name, newcomer.part.name);
     let name = text(newcomer.global.name);
     let differs = |what: &str| {
@@ -219,7 +229,7 @@ fn mismatch(holder: &Holder<'_, '_>, newcomer: &Holder<'_, '_>) -> Option<Diagno
         return Some(at_both(what, holder, newcomer));
     }
     if !newcomer.global.is_map() {
-        let what = types::difference((raw, id), (other_raw, other_id))?;
+        let what = types::difference((raw, id), (other_raw, other_id), budget)?;
         return Some(at_both(differs(&what), holder, newcomer));
     }
     let definitions = (holder.part.maps.get(&name), newcomer.part.maps.get(&name));
@@ -237,6 +247,7 @@ fn mismatch(holder: &Holder<'_, '_>, newcomer: &Holder<'_, '_>) -> Option<Diagno
             raw: other_raw,
             id: other_id,
         },
+        budget,
     );
     let first = found.first()?;
     let mut diagnostic = at_both(differs(&list(&found)), holder, newcomer)

@@ -11,6 +11,7 @@ use object::elf::{
 
 use super::part::{Global, is_visible};
 use crate::btf::raw::Raw;
+use crate::btf::reach::index;
 use crate::bytes::{MAX_NAME, text};
 use crate::codes;
 use crate::elf::{Elf, Role, Section};
@@ -18,6 +19,9 @@ use crate::problems::Problems;
 
 /// Size of `struct bpf_insn`.
 const INSTRUCTION: u64 = 8;
+/// So many typedefs and modifiers may stand before a type: the linker follows them one by one,
+/// every time.
+const MAX_MODIFIERS: usize = 256;
 /// The largest alignment that a section may ask for.
 const MAX_ALIGNMENT: u64 = 4096;
 
@@ -126,8 +130,9 @@ pub(super) fn check_btf(
     globals: &[Global<'_>],
     problems: &mut Problems,
 ) {
-    if has_endless_modifiers(raw) {
-        problems.add(unsound("a type in BTF is a name of itself".to_owned()));
+    if has_long_modifiers(raw) {
+        let message = "a type in BTF has more modifiers and names than any that is meant";
+        problems.add(unsound(message.to_owned()));
     }
     let sections: HashSet<&[u8]> = elf.sections.iter().skip(1).map(|it| it.name).collect();
     let symbols: HashSet<&[u8]> = globals
@@ -165,22 +170,72 @@ pub(super) fn check_btf(
     }
 }
 
-/// Whether following typedefs and modifiers from some type does not end.
-fn has_endless_modifiers(raw: &Raw<'_>) -> bool {
-    // By id: the number of the walk that came by, 0 for none.
-    let mut seen = vec![0_u32; raw.len().saturating_add(1)];
-    for (walk, _) in raw.types() {
-        let mut id = walk;
-        while let Some(ty) = raw.get(id).filter(|ty| ty.is_modifier()) {
-            let place = usize::try_from(id).ok().and_then(|at| seen.get_mut(at));
-            match place {
-                Some(place) if *place == walk => return true,
-                Some(place) if *place == 0 => *place = walk,
-                // An earlier walk came to an end from here.
-                _ => break,
+/// Whether following typedefs and modifiers from some type takes long, or never ends.
+fn has_long_modifiers(raw: &Raw<'_>) -> bool {
+    // By id: how many follow from there, once that is known.
+    let mut known: Vec<Option<usize>> = vec![None; raw.len().saturating_add(1)];
+    for (start, _) in raw.types() {
+        let mut path = Vec::new();
+        let mut id = start;
+        let mut length = loop {
+            if let Some(length) = known.get(index(id)).copied().flatten() {
+                break length;
             }
-            id = ty.last;
+            match raw.get(id).filter(|ty| ty.is_modifier()) {
+                Some(ty) => {
+                    path.push(id);
+                    id = ty.last;
+                }
+                None => break 0,
+            }
+            if path.len() > MAX_MODIFIERS {
+                return true;
+            }
+        };
+        for id in path.into_iter().rev() {
+            length += 1;
+            if let Some(place) = known.get_mut(index(id)) {
+                *place = Some(length);
+            }
+        }
+        if length > MAX_MODIFIERS {
+            return true;
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use bpfplan_plan::types::{Type, TypeId};
+    use bpfplan_plan::{Endianness, btf};
+
+    use super::*;
+
+    fn long(types: &[Type]) -> bool {
+        let blob = btf::encode(types, Endianness::NATIVE).unwrap();
+        has_long_modifiers(&Raw::parse(&blob).unwrap())
+    }
+
+    /// `count` modifiers, each of the next; the last one of `end`.
+    fn chain(count: u32, end: u32) -> Vec<Type> {
+        let to = |id| Type::Const {
+            to: TypeId(if id == count { end } else { id + 1 }),
+        };
+        (1..=count).map(to).collect()
+    }
+
+    #[test]
+    fn chains_of_modifiers_have_an_end() {
+        assert!(!long(&chain(200, 0)));
+        assert!(long(&chain(1000, 0)));
+        assert!(long(&chain(2, 1)));
+        assert!(long(&chain(1, 1)));
+        let mut backwards = chain(1000, 0);
+        backwards.reverse();
+        for (id, ty) in (0..).zip(&mut backwards) {
+            *ty = Type::Const { to: TypeId(id) };
+        }
+        assert!(long(&backwards));
+    }
 }

@@ -11,18 +11,30 @@ use crate::bytes::text;
 
 /// Types may be nested so deeply: the linker compares them by recursion.
 const MAX_DEPTH: usize = 200;
-/// So many pairs are compared for one name: the linker compares members of structs each time
-/// they are met, which for hostile types is as good as never.
-const MAX_STEPS: usize = 1 << 20;
+/// So many pairs are compared in all: the linker compares members of structs each time they are
+/// met, for every name anew, which for hostile types comes to an end as good as never.
+const MAX_STEPS: usize = 1 << 24;
+
+/// The pairs that may still be compared.
+#[derive(Debug)]
+pub(super) struct Budget(usize);
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self(MAX_STEPS)
+    }
+}
 
 /// A type of one object.
 pub(super) type Place<'r> = (&'r Raw<'r>, u32);
 
 /// What is different, in words; `None` if the types match.
-pub(super) fn difference<'r>(one: Place<'r>, other: Place<'r>) -> Option<String> {
-    Comparison { steps: MAX_STEPS }
-        .compare(one, other, true, 0)
-        .err()
+pub(super) fn difference<'r>(
+    one: Place<'r>,
+    other: Place<'r>,
+    budget: &mut Budget,
+) -> Option<String> {
+    budget.compare(one, other, true, 0).err()
 }
 
 /// Skips modifiers and typedefs. Circles of them were refused before.
@@ -36,13 +48,9 @@ pub(super) fn skip<'r>(raw: &'r Raw<'r>, mut id: u32) -> (u32, Option<&'r RawTyp
     (id, raw.get(id))
 }
 
-struct Comparison {
-    steps: usize,
-}
-
 type Compared = Result<(), String>;
 
-impl Comparison {
+impl Budget {
     fn compare<'r>(
         &mut self,
         (raw, id): Place<'r>,
@@ -52,8 +60,8 @@ impl Comparison {
     ) -> Compared {
         let (mut id, mut other) = (id, other);
         loop {
-            self.steps = self.steps.saturating_sub(1);
-            if self.steps == 0 || depth > MAX_DEPTH {
+            self.0 = self.0.saturating_sub(1);
+            if self.0 == 0 || depth > MAX_DEPTH {
                 return Err("the types are too large or too deep to compare".to_owned());
             }
             let ((_, a), (_, b)) = (skip(raw, id), skip(other_raw, other));

@@ -88,8 +88,8 @@ pub(crate) struct Refusal {
 pub(crate) const LIBBPF_REFUSES: &[Refusal] = &[
     Refusal {
         warning: "elf: legacy map definitions in 'maps' section",
-        holds: |plan| lists(plan, "maps"),
-        reason: "legacy maps are listed as not planned, load refuses",
+        holds: |plan| plan.object.legacy_maps,
+        reason: "legacy maps are planned, libbpf 1.x does not open them",
     },
     Refusal {
         warning: "struct_ops ",

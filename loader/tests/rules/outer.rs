@@ -262,6 +262,7 @@ fn plan(maps: Vec<Map>) -> Plan {
             name: "rules.bpf.o".into(),
             sha256: None,
             endianness: Endianness::NATIVE,
+            legacy_maps: false,
         },
         maps,
         programs: Vec::new(),

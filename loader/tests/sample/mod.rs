@@ -89,6 +89,7 @@ pub(crate) fn plan(maps: Vec<Map>) -> Plan {
             name: "sample.bpf.o".to_owned(),
             sha256: None,
             endianness: Endianness::NATIVE,
+            legacy_maps: false,
         },
         maps,
         programs: Vec::new(),

@@ -17,6 +17,7 @@ pub fn plan() -> Plan {
             name: "flow.bpf.o".into(),
             sha256: Some("0123456789abcdef".repeat(4)),
             endianness: Endianness::Little,
+            legacy_maps: false,
         },
         maps: maps(),
         programs: vec![Program {

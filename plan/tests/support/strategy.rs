@@ -53,9 +53,11 @@ fn id() -> impl Strategy<Value = TypeId> {
 }
 
 fn object() -> impl Strategy<Value = Object> {
-    (text(), option::of(text()), any::<bool>()).prop_map(|(name, sha256, big)| Object {
+    let fields = (text(), option::of(text()), any::<bool>(), any::<bool>());
+    fields.prop_map(|(name, sha256, big, legacy_maps)| Object {
         name,
         sha256,
+        legacy_maps,
         endianness: if big {
             Endianness::Big
         } else {

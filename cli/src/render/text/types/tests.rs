@@ -35,6 +35,7 @@ fn plan(types: Vec<Type>) -> Plan {
             name: "o".to_owned(),
             sha256: None,
             endianness: Endianness::Little,
+            legacy_maps: false,
         },
         maps: vec![map],
         programs: Vec::new(),
