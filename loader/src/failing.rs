@@ -11,8 +11,8 @@ use bpfplan_plan::rules::KernelVersion;
 
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes, MapBtf,
-    MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage,
+    BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
+    MapBtf, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage,
     RequestedMap,
 };
 
@@ -355,9 +355,9 @@ where
         Ok(self.wrap(fd, &id.to_string()))
     }
 
-    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+    fn map_types(&self, info: &MapInfo, blobs: &mut BtfCache) -> Result<Option<MapTypes>, Errno> {
         self.ask("map_types", &info.id.to_string())?;
-        self.inner.map_types(info)
+        self.inner.map_types(info, blobs)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {

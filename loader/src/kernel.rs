@@ -11,6 +11,7 @@ use crate::kconfig::KernelConfig;
 pub use crate::program_request::{
     MadeProgram, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
 };
+pub use crate::sys::BtfCache;
 
 /// An error number of the kernel, as `bpf(2)` left it in `errno`.
 ///
@@ -36,6 +37,8 @@ impl Errno {
     pub const ENOTEMPTY: Self = Self(libc::ENOTEMPTY);
     /// `EACCES`.
     pub const EACCES: Self = Self(libc::EACCES);
+    /// `EROFS`.
+    pub const EROFS: Self = Self(libc::EROFS);
     /// `EWOULDBLOCK`.
     pub const EWOULDBLOCK: Self = Self(libc::EWOULDBLOCK);
 }
@@ -339,10 +342,11 @@ pub trait Kernel: Sync {
     fn map_by_id(&self, id: u32) -> Result<Self::Fd, Errno>;
 
     /// The types of a map's keys and values, from `BPF_BTF_GET_FD_BY_ID`; `None` if it has none.
+    /// `blobs` are those that were read for other maps.
     ///
     /// # Errors
     /// The kernel's; `E2BIG` if they are too many to be compared.
-    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno>;
+    fn map_types(&self, info: &MapInfo, blobs: &mut BtfCache) -> Result<Option<MapTypes>, Errno>;
 
     /// What lies at the path.
     ///

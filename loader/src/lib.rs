@@ -64,7 +64,7 @@ pub use error::{ErrorKind, LoadError};
 pub use execute::{Progress, load, load_with};
 pub use failing::{FailingFd, FailingKernel, Fault};
 pub use kconfig::{ExternValue, KernelConfig, Origin, ResolvedExtern, kconfig_text};
-pub use kernel::{Errno, Kernel, Pinned};
+pub use kernel::{BtfCache, Errno, Kernel, Pinned};
 pub use loaded::{Loaded, LoadedMap, LoadedProgram};
 pub use options::{LoadOptions, ProgramOptions, Programs, SlotPolicy};
 pub use recording::{KernelFacts, PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};

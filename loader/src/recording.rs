@@ -12,8 +12,8 @@ use bpfplan_plan::{Map, MaxEntries};
 
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes, MapInfo,
-    PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
+    BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
+    MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 pub use call::{RecordedAttributes, RecordedCall};
@@ -468,7 +468,7 @@ impl Kernel for RecordingKernel {
         Ok(self.open(&mut state, id))
     }
 
-    fn map_types(&self, _: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+    fn map_types(&self, _: &MapInfo, _: &mut BtfCache) -> Result<Option<MapTypes>, Errno> {
         Ok(None)
     }
 

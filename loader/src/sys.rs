@@ -18,6 +18,7 @@ mod types;
 
 pub(crate) use elements::RealElements;
 pub(crate) use ring::Ring;
+pub use types::BtfCache;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -294,11 +295,12 @@ impl Kernel for RealKernel {
         self.open_id(id)
     }
 
-    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+    fn map_types(&self, info: &MapInfo, blobs: &mut BtfCache) -> Result<Option<MapTypes>, Errno> {
         if info.btf_id == 0 {
             return Ok(None);
         }
-        types::read(info.btf_id, info.btf_key_type_id, info.btf_value_type_id).map(Some)
+        let (key, value) = (info.btf_key_type_id, info.btf_value_type_id);
+        types::read(blobs, info.btf_id, key, value).map(Some)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {
