@@ -17,6 +17,8 @@ use crate::problems::Problems;
 pub(crate) const KCONFIG: &[u8] = b".kconfig";
 /// The DATASEC of kernel symbols.
 pub(crate) const KSYMS: &[u8] = b".ksyms";
+/// The DATASEC of maps.
+const MAPS: &[u8] = b".maps";
 
 /// Checks every extern symbol.
 ///
@@ -32,7 +34,7 @@ pub(crate) fn check(elf: &Elf<'_>, raw: Option<&Raw<'_>>, problems: &mut Problem
         }
         return false;
     };
-    let index = Index::new(raw);
+    let index = Index::new(elf, raw);
     let mut kconfig = false;
     for name in &externs {
         match index.check(raw, name) {
@@ -63,13 +65,23 @@ struct Index<'a> {
     by_name: HashMap<&'a [u8], u32>,
     /// The first DATASEC that has a variable or function.
     sections: HashMap<u32, u32>,
+    /// The DATASEC of the section `.maps`, if the object has both.
+    maps: Option<u32>,
 }
 
 impl<'a> Index<'a> {
-    fn new(raw: &Raw<'a>) -> Self {
+    fn new(elf: &Elf<'_>, raw: &Raw<'a>) -> Self {
+        let maps = |(_, ty): &(u32, &RawType<'_>)| {
+            ty.kind == BTF_KIND_DATASEC && raw.name(ty.name) == MAPS
+        };
         let mut this = Self {
             by_name: HashMap::default(),
             sections: HashMap::default(),
+            maps: raw
+                .types()
+                .find(maps)
+                .map(|(id, _)| id)
+                .filter(|_| elf.maps.is_some()),
         };
         for (id, ty) in raw.types() {
             match ty.kind {
@@ -98,7 +110,12 @@ impl<'a> Index<'a> {
         if !linkage {
             return Err("is not extern in BTF");
         }
-        let section = self.sections.get(&id).and_then(|id| raw.get(*id));
+        let section = self.sections.get(&id);
+        let is_map = ty.kind == BTF_KIND_VAR && section.is_some() && section == self.maps.as_ref();
+        if is_map {
+            return Ok(MAPS); // It is reported with all that is wrong with declarations.
+        }
+        let section = section.and_then(|id| raw.get(*id));
         let section = section.map(|section| raw.name(section.name));
         match section {
             None => Err("is declared without a section, such as .kconfig or .ksyms"),
@@ -109,7 +126,7 @@ impl<'a> Index<'a> {
                 Err("has a type that no kernel configuration value has")
             }
             Some(section @ (KCONFIG | KSYMS)) => Ok(section),
-            Some(b".maps") => Err("is a map of another object: name both, and they are linked"),
+            Some(MAPS) => Err("is a map of another object: plan, compile and load link them"),
             Some(_) => Err("is in a section that has no externs: they go to .kconfig or .ksyms"),
         }
     }

@@ -160,6 +160,21 @@ fn slots_are_checked() {
 
 /// A map in the section `maps` and one in `.maps` cannot have one name.
 #[test]
+fn sections_of_other_loaders_are_not_missed_in_silence() {
+    let endianness = object::Endianness::Little;
+    let mut file = Object::new(BinaryFormat::Elf, Architecture::Bpf, endianness);
+    let maps = file.add_section(Vec::new(), b"maps/flows".to_vec(), SectionKind::Data);
+    file.append_section_data(maps, &[0; 20], 4);
+    let compiled = ours(&file.write().unwrap()).unwrap();
+    assert!(compiled.plan.maps.is_empty());
+    let [warning] = compiled.warnings.as_slice() else {
+        panic!("{:#?}", compiled.warnings);
+    };
+    assert_eq!(warning.code, codes::LEGACY_OTHER);
+    assert!(warning.message.contains("maps/flows"), "{warning}");
+}
+
+#[test]
 fn names_are_unique_in_both_sections() {
     let mut object = fixture("legacy_maps");
     let strings = builder::section(&object, ".strtab").unwrap();
@@ -230,13 +245,19 @@ fn the_advice_compiles_to_the_same_maps() {
     };
     for name in ["legacy_plain", "legacy_iproute2", "legacy_maps"] {
         let legacy = ours(&fixture(name)).unwrap();
-        let mut advice: Vec<&str> = legacy
+        let mut advice: Vec<(bool, &str)> = legacy
             .warnings
             .iter()
-            .filter_map(|it| it.help.as_deref()?.strip_prefix("write instead: "))
+            .filter_map(|it| it.help.as_deref()?.strip_prefix("write instead"))
+            .map(
+                |text| match text.strip_prefix(", below the maps that it holds: ") {
+                    Some(text) => (true, text),
+                    None => (false, text.strip_prefix(": ").unwrap()),
+                },
+            )
             .collect();
-        // Outer maps stand behind those that they hold.
-        advice.sort_by_key(|text| text.contains(".values"));
+        advice.sort();
+        let advice: Vec<&str> = advice.into_iter().map(|(_, text)| text).collect();
         let types = "struct flow { __u32 source, target; };\n\
                      struct flow_stats { __u64 packets, bytes; };\n";
         let source = format!(
