@@ -139,9 +139,10 @@ Examples:
   bpfplan load flow.bpf.o --hold                   keep the maps until Ctrl-C
   bpfplan load flow.bpf.o --hold --set flows.max_entries=64Ki --set .rodata.port=8080
   bpfplan load flow.bpf.o --pin-root /sys/fs/bpf/lb --slots fill-empty
+  bpfplan load flow.bpf.o --pin-maps /sys/fs/bpf/flow --pin-progs /sys/fs/bpf/flow
 
 A map lives as long as something holds it, so a load needs --pin-maps or --hold unless all maps
-are pinned by name (LIBBPF_PIN_BY_NAME). A map that is pinned by name already is reused if it is
+are pinned by name (LIBBPF_PIN_BY_NAME) or used by programs that --pin-progs pins. A map that is pinned by name already is reused if it is
 the declared one, else the load is refused. If any step fails, everything that this load made is
 removed again.")]
 pub(crate) struct LoadArgs {
@@ -152,6 +153,16 @@ pub(crate) struct LoadArgs {
     /// becomes `_`.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) pin_maps: Option<PathBuf>,
+    /// Load the object's programs too, with libbpf, and pin each under its name in this directory.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) pin_progs: Option<PathBuf>,
+    /// Leave the programs out, and with them slots and maps that need them.
+    #[arg(long, conflicts_with = "pin_progs")]
+    pub(crate) no_programs: bool,
+    /// The object that the plan was made from; --pin-progs needs it beside a plan. Of a plan that
+    /// was made from several objects, all in the same order.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pin_progs")]
+    pub(crate) object: Vec<PathBuf>,
     /// Directory of a bpffs for maps that are pinned by name, under their full names; without it,
     /// /sys/fs/bpf.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
@@ -182,10 +193,10 @@ pub(crate) struct LoadArgs {
 Example:
   bpfplan unload /sys/fs/bpf/flow
 
-A pin is removed only if it still is the map that the load created, told by its id. Maps that are
+A pin is removed only if it still is the map or the program that the load created, told by its id. Maps that are
 pinned by name stay, unless that load created them in this very directory.")]
 pub(crate) struct UnloadArgs {
-    /// The directory that was given to `load --pin-maps`.
+    /// The directory that was given to `load --pin-maps` or `--pin-progs`.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
 }

@@ -14,3 +14,9 @@ pub(crate) const UNWRITABLE: Code = Code("BP0904");
 pub(crate) const TOO_MUCH_MEMORY: Code = Code("BP0905");
 /// A section declares maps of a kind that is not planned yet, so it was not checked.
 pub(crate) const NOT_CHECKED: Code = Code("BP0906");
+/// `--object` is given beside an object.
+pub(crate) const OBJECT_TWICE: Code = Code("BP0921");
+/// Programs are to be loaded with a plan, and `--object` is missing.
+pub(crate) const OBJECT_MISSING: Code = Code("BP0922");
+/// Programs are to be loaded with a plan that has no hash of its object.
+pub(crate) const PLAN_WITHOUT_HASH: Code = Code("BP0923");

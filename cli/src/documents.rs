@@ -9,6 +9,8 @@ use serde::Serialize;
 pub(crate) struct LoadDocument {
     /// The maps in libbpf's order.
     pub(crate) maps: Vec<LoadedMap>,
+    /// The programs in libbpf's order; none without `--pin-progs`.
+    pub(crate) programs: Vec<LoadedProgram>,
     /// What should be known although the load is done.
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -48,6 +50,17 @@ pub(crate) struct LoadedMap {
     pub(crate) filled: u32,
     /// Number of entries on this machine: possible CPUs and page size are known now.
     pub(crate) max_entries: u32,
+}
+
+/// A program that a load made.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LoadedProgram {
+    /// Name of the function.
+    pub(crate) name: String,
+    /// The kernel's id of the program.
+    pub(crate) id: u32,
+    /// Path of its pin.
+    pub(crate) pinned: Option<String>,
 }
 
 /// What is printed where diagnostics are the result.

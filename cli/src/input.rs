@@ -25,6 +25,8 @@ pub(crate) struct Input {
     pub(crate) plan: Plan,
     /// The compiler's warnings; none for a plan.
     pub(crate) warnings: Vec<Diagnostic>,
+    /// The object, which programs are loaded from; none for a plan.
+    pub(crate) object: Option<Vec<u8>>,
 }
 
 /// Bytes of a file, and what to call it.
@@ -50,9 +52,20 @@ pub(crate) fn read(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnosti
     let result = if format::is_plan(&file.bytes) {
         read_plan(&file)
     } else {
-        compile_object(&file, hash)
+        compile_object(file, hash)
     };
     named(path, result)
+}
+
+/// Reads an object's bytes as they are, for its programs; several objects are linked.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_bytes_of(paths: &[PathBuf]) -> Result<Vec<u8>, Vec<Diagnostic>> {
+    match paths {
+        [path] => read_bytes(path).map(|file| file.bytes),
+        paths => link::link_all(paths).map(|linked| linked.bytes),
+    }
 }
 
 /// Reads an object, or several; a plan is refused.
@@ -73,7 +86,7 @@ pub(crate) fn read_object(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Di
             .help("load it with `bpfplan load`, or print it with `bpfplan plan --format json`"),
         ])
     } else {
-        compile_object(&file, hash)
+        compile_object(file, hash)
     };
     named(path, result)
 }
@@ -110,12 +123,17 @@ fn read_plan(file: &Bytes) -> Result<Input, Vec<Diagnostic>> {
     Ok(Input {
         plan,
         warnings: Vec::new(),
+        object: None,
     })
 }
 
-fn compile_object(file: &Bytes, hash: bool) -> Result<Input, Vec<Diagnostic>> {
+fn compile_object(file: Bytes, hash: bool) -> Result<Input, Vec<Diagnostic>> {
     let Compiled { plan, warnings } = compile(&file.bytes, &file.name, &Options { hash })?;
-    Ok(Input { plan, warnings })
+    Ok(Input {
+        plan,
+        warnings,
+        object: Some(file.bytes),
+    })
 }
 
 /// Writes the names of the files into diagnostics about all of them.
@@ -138,9 +156,9 @@ pub(crate) fn repeats_stdin(paths: &[PathBuf]) -> bool {
 
 fn named(path: &Path, result: Result<Input, Vec<Diagnostic>>) -> Result<Input, Vec<Diagnostic>> {
     match result {
-        Ok(Input { plan, warnings }) => Ok(Input {
-            plan,
-            warnings: with_shown(&shown(path), warnings),
+        Ok(input) => Ok(Input {
+            warnings: with_shown(&shown(path), input.warnings),
+            ..input
         }),
         Err(diagnostics) => Err(with_shown(&shown(path), diagnostics)),
     }

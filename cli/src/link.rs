@@ -3,18 +3,42 @@
 use std::path::{Path, PathBuf};
 
 use bpfplan_compiler::Options;
-use bpfplan_compiler::link::{Input as Part, check};
+use bpfplan_compiler::link::{Input as Part, Linkable, check};
 use bpfplan_loader::link::{LinkInput, link};
 use bpfplan_plan::{Diagnostic, format};
 
 use crate::codes;
 use crate::input::{self, Bytes, Input};
 
+/// What several objects were linked into.
+#[derive(Debug)]
+pub(crate) struct Linked {
+    /// The linked object, as libbpf can open it.
+    pub(crate) bytes: Vec<u8>,
+    linkable: Linkable,
+}
+
 /// Links objects in the order in which they are named, and compiles the result.
 ///
 /// # Errors
 /// All problems of the objects, each with the name of its own.
 pub(crate) fn read(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnostic>> {
+    let linked = link_all(paths)?;
+    let compiled = linked.linkable.compile(&linked.bytes, &Options { hash });
+    let all = |diagnostics| input::with_name(paths, diagnostics);
+    let compiled = compiled.map_err(all)?;
+    Ok(Input {
+        plan: compiled.plan,
+        warnings: all(compiled.warnings),
+        object: Some(linked.bytes),
+    })
+}
+
+/// Links objects in the order in which they are named.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn link_all(paths: &[PathBuf]) -> Result<Linked, Vec<Diagnostic>> {
     let files = read_all(paths)?;
     let names: Vec<String> = paths.iter().map(|path| input::shown(path)).collect();
     let named = || names.iter().zip(&files);
@@ -32,13 +56,9 @@ pub(crate) fn read(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnosti
         })
         .collect();
     let all = |diagnostics| input::with_name(paths, diagnostics);
-    let mut linked = link(&objects).map_err(|diagnostic| all(vec![*diagnostic]))?;
-    linkable.repair(&mut linked).map_err(all)?;
-    let compiled = linkable.compile(&linked, &Options { hash }).map_err(all)?;
-    Ok(Input {
-        plan: compiled.plan,
-        warnings: all(compiled.warnings),
-    })
+    let mut bytes = link(&objects).map_err(|diagnostic| all(vec![*diagnostic]))?;
+    linkable.repair(&mut bytes).map_err(all)?;
+    Ok(Linked { bytes, linkable })
 }
 
 /// Reads all files; together they may be as large as one.

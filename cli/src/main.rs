@@ -10,6 +10,7 @@ mod exit;
 mod input;
 mod link;
 mod output;
+mod programs;
 mod render;
 mod signals;
 mod size;

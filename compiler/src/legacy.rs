@@ -379,7 +379,7 @@ impl Found {
         problems.add(diagnostic);
         if let Some(what) = map.fields.pinning_lost() {
             let diagnostic = warning(codes::LEGACY_PINNING, what).field("pinning");
-            problems.add(diagnostic.help("pin it with --pin-maps DIR"));
+            problems.add(diagnostic.help(map.fields.pinning_help()));
         }
         if self.iproute2 && map.fields.map_type == uapi::BPF_MAP_TYPE_PROG_ARRAY {
             let what = "its slots stay empty: iproute2 fills them with programs".to_owned();

@@ -27,14 +27,20 @@ bpfplan_plan::codes! {
     pub CONTENTS_REFUSED = "BP0612", "the kernel refused initial contents";
     /// The kernel refused to freeze a map.
     pub FREEZE_REFUSED = "BP0613", "the kernel refused to freeze a map";
+    /// libbpf or the kernel refused a program, or the object around it.
+    pub PROGRAMS_REFUSED = "BP0614", "programs were not loaded";
+    /// The kernel refused to put a program into a slot.
+    pub PROGRAM_SLOT_REFUSED = "BP0615", "the kernel refused a program in a slot";
+    /// libbpf had something to say about programs that it loaded.
+    pub LIBBPF_WARNS = "BP0616", "libbpf warns about programs";
 
     /// libbpf's linker refuses the objects.
     pub LINK_REFUSED = "BP0690", "libbpf's linker refuses the objects";
 
-    /// A map's name cannot be the name of a pin.
-    pub PIN_NAME = "BP0701", "a map's name cannot be a pin's name";
-    /// Several maps would be pinned under one name.
-    pub PIN_NAMES_COLLIDE = "BP0702", "maps would share a pin";
+    /// The name of a map or a program cannot be the name of a pin.
+    pub PIN_NAME = "BP0701", "a name cannot be a pin's name";
+    /// Several maps or programs would be pinned under one name.
+    pub PIN_NAMES_COLLIDE = "BP0702", "maps or programs would share a pin";
     /// Several maps have one name in the kernel, which keeps 15 bytes of it.
     pub KERNEL_NAMES_COLLIDE = "BP0703", "maps share their name in the kernel";
     /// The directory for pins cannot be used.
@@ -53,7 +59,7 @@ bpfplan_plan::codes! {
     pub RECORD_INVALID = "BP0710", "the record of a load does not read";
     /// The record is not frozen, because the kernel is older than 5.2.
     pub RECORD_NOT_FROZEN = "BP0711", "the record of a load is not frozen";
-    /// A pin is not the map that the load created, so it stays.
+    /// A pin is not the map or the program that the load created, so it stays.
     pub NOT_OURS = "BP0712", "a pin is not of this load";
     /// A pin of the load is gone already.
     pub PIN_GONE = "BP0713", "a pin is gone already";
@@ -82,8 +88,8 @@ bpfplan_plan::codes! {
     pub FOREIGN_ENDIANNESS = "BP0801", "the object has the other byte order";
     /// The object declares something that this version does not plan yet.
     pub NOT_PLANNED = "BP0802", "something is not planned yet";
-    /// A program array has static slots, and programs are not loaded yet.
-    pub PROGRAM_SLOTS = "BP0803", "slots hold programs";
+    /// A map has slots for programs, or comes to be with them, and programs are not loaded.
+    pub PROGRAM_SLOTS = "BP0803", "a map needs the programs";
     /// Some map would survive nowhere.
     pub NOT_KEPT = "BP0805", "maps would survive nowhere";
     /// The number of possible CPUs cannot be read.
@@ -94,4 +100,16 @@ bpfplan_plan::codes! {
     pub SLOT_KEY_SIZE = "BP0808", "static slots need keys of 4 bytes";
     /// Programs that are loaded later cannot use what a map's values hold.
     pub PROGRAM_BTF = "BP0809", "programs cannot use a map";
+    /// Slots or maps that need programs were left out, as the caller wants.
+    pub LEFT_OUT = "BP0810", "something that needs programs is left out";
+    /// The object that was given is not the one that the plan was made from.
+    pub OTHER_OBJECT = "BP0811", "the object is not the plan's";
+    /// Programs are to be loaded, and the object has none.
+    pub NO_PROGRAMS = "BP0812", "the object has no programs";
+    /// A slot is for a program that a load leaves out.
+    pub PROGRAM_NOT_LOADED = "BP0813", "a slot's program is not loaded";
+    /// Some programs are not loaded, because their section says so.
+    pub NOT_AUTOLOADED = "BP0814", "programs are not loaded by themselves";
+    /// Programs are to be loaded from an object that libbpf does not open.
+    pub LEGACY_OBJECT = "BP0815", "libbpf does not open the object";
 }

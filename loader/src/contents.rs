@@ -1,7 +1,7 @@
 //! Writing the initial contents of maps, and freezing them.
 
 use bpfplan_plan::rules::Call;
-use bpfplan_plan::{Code, Diagnostic, Map};
+use bpfplan_plan::{Code, Data, Diagnostic, Map};
 
 use crate::codes;
 use crate::execute::Load;
@@ -11,11 +11,10 @@ use crate::why::Refusal;
 impl<K: Kernel> Load<'_, K> {
     /// Writes the value of the only element: what the plan has of it, then zeros.
     pub(crate) fn write_contents(&self, index: usize, map: &Map) -> Result<(), Diagnostic> {
-        let (Some(data), Some(created)) = (&map.data, self.maps.get(index)) else {
+        let (Some(data), Some(created)) = (&map.data, self.made(index)) else {
             return Ok(());
         };
-        let bytes = self.contents.get(map.name.as_str()).copied();
-        let value = padded(bytes.unwrap_or_default(), data.size);
+        let value = self.initial_value(map, data);
         let written = value.and_then(|value| self.kernel.write(&created.fd, 0, &value));
         written.map_err(|errno| {
             let step = format!("writing its {} bytes of initial contents", data.size);
@@ -23,9 +22,15 @@ impl<K: Kernel> Load<'_, K> {
         })
     }
 
+    /// The value of the only element of a map of global data.
+    pub(crate) fn initial_value(&self, map: &Map, data: &Data) -> Result<Vec<u8>, Errno> {
+        let bytes = self.contents.get(map.name.as_str()).copied();
+        padded(bytes.unwrap_or_default(), data.size)
+    }
+
     /// Freezes a map, so that user space cannot change the constants of programs.
     pub(crate) fn freeze(&self, index: usize, map: &Map) -> Result<(), Diagnostic> {
-        let Some(created) = self.maps.get(index) else {
+        let Some(created) = self.made(index) else {
             return Ok(());
         };
         self.kernel.freeze(&created.fd).map_err(|errno| {

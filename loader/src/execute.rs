@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
@@ -14,11 +14,13 @@ use crate::codes;
 use crate::create::{Created, Wanted};
 use crate::error::{ErrorKind, LoadError};
 use crate::journal::Journal;
-use crate::kernel::Kernel;
-use crate::loaded::{Loaded, LoadedMap};
+use crate::kernel::{Kernel, MadeProgram};
+use crate::loaded::{Loaded, LoadedMap, LoadedProgram};
 use crate::options::LoadOptions;
 use crate::pins::Pins;
 use crate::preflight::{self, Ready};
+use crate::program_rules::Origin;
+use crate::reused_programs::ProgramChange;
 use crate::reused_slots::Change;
 use crate::slots::{Filled, Filler, Way};
 
@@ -68,6 +70,20 @@ pub enum Progress<'a> {
     Pin {
         /// Index of the map in the plan.
         map: usize,
+        /// Path of the pin.
+        path: &'a Path,
+    },
+    /// Have libbpf load the programs, and the maps that come with them.
+    LoadPrograms,
+    /// Put programs into the slots of a program array.
+    FillPrograms {
+        /// Index of the map in the plan.
+        map: usize,
+    },
+    /// Pin a program.
+    PinProgram {
+        /// Name of the program.
+        name: &'a str,
         /// Path of the pin.
         path: &'a Path,
     },
@@ -121,8 +137,10 @@ fn attempt<K: Kernel>(
 ) -> Result<Loaded<K>, Failed> {
     let Ready {
         pins,
+        program_pins,
         named,
         possible_cpus,
+        origins,
         diagnostics,
     } = preflight::check(plan, kernel, options).map_err(|error| Failed {
         error,
@@ -132,6 +150,7 @@ fn attempt<K: Kernel>(
         plan,
         kernel,
         options,
+        origins,
         named,
         possible_cpus: possible_cpus.unwrap_or(0),
         diagnostics,
@@ -141,10 +160,13 @@ fn attempt<K: Kernel>(
         btf_blob: Cow::Borrowed(&plan.btf),
         template: None,
         template_btf: HashMap::new(),
-        maps: Vec::with_capacity(plan.maps.len()),
+        maps: plan.maps.iter().map(|_| None).collect(),
+        programs: Vec::new(),
         contents: plan.contents_by_map(),
         filled: HashMap::new(),
         journal: Journal::default(),
+        not_kept: false,
+        program_changes: Vec::new(),
         changes: Vec::new(),
         changes_begun: false,
         locks: Vec::new(),
@@ -152,8 +174,9 @@ fn attempt<K: Kernel>(
         interrupted: false,
         raced: false,
     };
-    match load.run(pins.as_ref()) {
-        Ok(ids) => Ok(load.finish(pins.as_ref(), ids)),
+    let directories: Vec<&Pins> = pins.iter().chain(&program_pins).collect();
+    match load.run(&directories) {
+        Ok(ids) => Ok(load.finish(&directories, ids)),
         Err(diagnostic) => Err(load.undo(diagnostic)),
     }
 }
@@ -163,6 +186,8 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) plan: &'a Plan,
     pub(crate) kernel: &'a K,
     pub(crate) options: &'a LoadOptions,
+    /// Who makes the maps, in the plan's order.
+    pub(crate) origins: Vec<Origin>,
     /// The maps that are pinned by name.
     pub(crate) named: Option<ByName<K::Fd>>,
     pub(crate) possible_cpus: u32,
@@ -177,13 +202,19 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) template: Option<K::Fd>,
     /// The type ids that the kernel took for templates, by index of the outer map.
     pub(crate) template_btf: HashMap<usize, BtfIds>,
-    /// The maps so far, in the plan's order.
-    pub(crate) maps: Vec<Created<K::Fd>>,
+    /// The maps in the plan's order, `None` for those that are not made yet.
+    pub(crate) maps: Vec<Option<Created<K::Fd>>>,
+    /// The programs, once they are loaded.
+    pub(crate) programs: Vec<MadeProgram<K::Fd>>,
     /// The initial contents by name of the map.
     pub(crate) contents: HashMap<&'a str, &'a [u8]>,
     /// Number of slots filled, by index of the outer map.
     pub(crate) filled: HashMap<usize, u32>,
     pub(crate) journal: Journal,
+    /// Slots of reused program arrays that this load has written.
+    pub(crate) program_changes: Vec<ProgramChange<K::Fd>>,
+    /// Some map would live nowhere.
+    pub(crate) not_kept: bool,
     /// Slots of reused maps that this load writes.
     pub(crate) changes: Vec<Change<K::Fd>>,
     /// Whether it has begun to write them.
@@ -197,8 +228,8 @@ pub(crate) struct Load<'a, K: Kernel> {
 }
 
 impl<'a, K: Kernel> Load<'a, K> {
-    /// Does everything; gives the maps' ids.
-    fn run(&mut self, pins: Option<&Pins>) -> Result<Vec<u32>, Diagnostic> {
+    /// Does everything; gives the ids of the maps that are made.
+    fn run(&mut self, directories: &[&Pins]) -> Result<Vec<Option<u32>>, Diagnostic> {
         let (mut outers, mut reused) = (Vec::new(), Vec::new());
         for step in self.plan.steps() {
             if matches!(step, Step::Pin { .. }) {
@@ -213,6 +244,10 @@ impl<'a, K: Kernel> Load<'a, K> {
                 }
                 continue;
             }
+            let fills = matches!(step, Step::FillSlots { .. });
+            if !fills && step.map_index().is_some_and(|map| !self.is_from_plan(map)) {
+                continue;
+            }
             self.tell(Progress::Step(step))?;
             match step {
                 // All at once, below.
@@ -220,6 +255,7 @@ impl<'a, K: Kernel> Load<'a, K> {
                 _ => self.step(step)?,
             }
         }
+        self.load_programs()?;
         let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
         let filled = Filler::new(self.plan, self.kernel, &self.maps)
             .fill_all(&outers, &mut |next| ask(progress, interrupted, next))?;
@@ -227,9 +263,21 @@ impl<'a, K: Kernel> Load<'a, K> {
             self.filled.insert(map, slots);
             self.diagnostics.extend(note);
         }
+        self.fill_program_arrays()?;
         let ids = self.ids()?;
-        self.pin(pins, &reused, &ids)?;
+        self.all_are_kept(&ids)?;
+        self.pin(directories, &reused, &ids)?;
         Ok(ids)
+    }
+
+    /// The map with that index, if it is made.
+    pub(crate) fn made(&self, index: usize) -> Option<&Created<K::Fd>> {
+        self.maps.get(index)?.as_ref()
+    }
+
+    /// Whether a map is made from the plan alone.
+    fn is_from_plan(&self, index: usize) -> bool {
+        self.origins.get(index) == Some(&Origin::Plan)
     }
 
     /// Whether a step has nothing to do, because its map is there already.
@@ -256,12 +304,13 @@ impl<'a, K: Kernel> Load<'a, K> {
         if let Some(reused) = &mut pin.reused
             && let Some(fd) = reused.fd.take()
         {
-            self.maps.push(Created {
+            let created = Created {
                 fd,
                 max_entries: reused.info.max_entries,
                 btf: reused.info.btf_id != 0,
                 reused: true,
-            });
+            };
+            self.put(index, created);
         }
         self.tell(Progress::Reuse {
             map: index,
@@ -287,7 +336,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             // Slots are filled when all maps exist, and pins are made last of all.
             Step::LoadBtf | Step::FillSlots { .. } | Step::Pin { .. } => {}
             Step::CreateTemplate { .. } => self.create_template(index, map)?,
-            Step::CreateMap { .. } => self.create_map(map)?,
+            Step::CreateMap { .. } => self.create_map(index, map)?,
             Step::DropTemplate { .. } => self.template = None,
             Step::WriteContents { .. } => self.write_contents(index, map)?,
             Step::Freeze { .. } => self.freeze(index, map)?,
@@ -319,7 +368,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         Ok(())
     }
 
-    fn create_map(&mut self, map: &'a Map) -> Result<(), Diagnostic> {
+    fn create_map(&mut self, index: usize, map: &'a Map) -> Result<(), Diagnostic> {
         let (btf, template) = (self.btf.take(), self.template.take());
         let wanted = Wanted {
             map,
@@ -331,8 +380,14 @@ impl<'a, K: Kernel> Load<'a, K> {
         let created = self.create(&wanted, btf.as_ref());
         self.btf = btf;
         self.template = template;
-        self.maps.push(created?);
+        self.put(index, created?);
         Ok(())
+    }
+
+    pub(crate) fn put(&mut self, index: usize, created: Created<K::Fd>) {
+        if let Some(place) = self.maps.get_mut(index) {
+            *place = Some(created);
+        }
     }
 
     /// The kernel's version, asked once.
@@ -340,11 +395,14 @@ impl<'a, K: Kernel> Load<'a, K> {
         *self.version.get_or_init(|| self.kernel.version())
     }
 
-    fn ids(&self) -> Result<Vec<u32>, Diagnostic> {
+    fn ids(&self) -> Result<Vec<Option<u32>>, Diagnostic> {
         let ids = self.plan.maps.iter().zip(&self.maps).map(|(map, created)| {
+            let Some(created) = created else {
+                return Ok(None);
+            };
             self.kernel
                 .info(&created.fd)
-                .map(|info| info.id)
+                .map(|info| Some(info.id))
                 .map_err(|errno| {
                     Diagnostic::error(
                         codes::INFO_REFUSED,
@@ -357,37 +415,56 @@ impl<'a, K: Kernel> Load<'a, K> {
         ids.collect()
     }
 
-    fn finish(self, pins: Option<&Pins>, ids: Vec<u32>) -> Loaded<K> {
+    fn finish(self, directories: &[&Pins], ids: Vec<Option<u32>>) -> Loaded<K> {
         let Self {
             plan,
             named,
             maps,
+            programs,
             filled,
             diagnostics,
             ..
         } = self;
         let pinned = |index: usize| match named.as_ref().and_then(|named| named.pin(index)) {
             Some(pin) => Some(pin.path.clone()),
-            None => {
-                let pins = pins?;
-                Some(pins.path(pins.names.get(index)?.as_ref()?))
-            }
+            None => directories.iter().find_map(|pins| pins.map(index)),
         };
         let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
-        let maps = maps.map(|(index, ((map, created), id))| LoadedMap {
-            name: map.name.clone(),
-            id,
-            fd: created.fd,
-            pinned: pinned(index),
-            reused: created.reused,
-            filled: filled.get(&index).copied().unwrap_or(0),
-            max_entries: created.max_entries,
-            btf: created.btf,
+        let maps = maps.filter_map(|(index, ((map, created), id))| {
+            let created = created?;
+            Some(LoadedMap {
+                name: map.name.clone(),
+                map_type: map.map_type,
+                id: id?,
+                fd: created.fd,
+                pinned: pinned(index),
+                reused: created.reused,
+                filled: filled.get(&index).copied().unwrap_or(0),
+                max_entries: created.max_entries,
+                btf: created.btf,
+            })
         });
+        let paths: HashMap<&str, PathBuf> = directories
+            .iter()
+            .flat_map(|pins| pins.program_paths(plan))
+            .collect();
+        let programs = programs.into_iter().map(|program| LoadedProgram {
+            pinned: paths.get(program.name.as_str()).cloned(),
+            name: program.name,
+            id: program.id,
+            fd: program.fd,
+        });
+        let record = |of_maps: bool| {
+            let mut pins = directories.iter();
+            let pins = pins.find(|pins| pins.of_maps == of_maps)?;
+            Some(pins.record())
+        };
         Loaded {
             maps: maps.collect(),
+            programs: programs.collect(),
             diagnostics,
-            record: pins.map(Pins::record),
+            record: record(true),
+            program_record: record(false),
         }
     }
 
@@ -396,8 +473,10 @@ impl<'a, K: Kernel> Load<'a, K> {
     fn undo(mut self, cause: Diagnostic) -> Failed {
         let mut left = self.journal.undo(self.kernel);
         left.extend(self.restore_slots());
+        left.extend(self.restore_program_slots());
         let raced = self.raced && left.is_empty();
         self.template = None;
+        self.programs.clear();
         while let Some(map) = self.maps.pop() {
             drop(map);
         }
@@ -406,6 +485,8 @@ impl<'a, K: Kernel> Load<'a, K> {
         diagnostics.append(&mut self.diagnostics);
         let kind = if self.interrupted {
             ErrorKind::Interrupted
+        } else if self.not_kept {
+            ErrorKind::NotKept
         } else {
             ErrorKind::Kernel
         };

@@ -10,7 +10,8 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Kernel, MapAttributes, MapBtf, MapInfo, PathKind, Pinned,
+    BatchError, Errno, FdLimit, Kernel, MadeProgram, MapAttributes, MapBtf, MapInfo, PathKind,
+    Pinned, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
 };
 
 /// Another kernel, some of whose calls fail, as the given function decides.
@@ -139,6 +140,11 @@ where
         (self.decide)(fault).map_or(Ok(()), Err)
     }
 
+    fn add_created(&self, id: u32) {
+        let created = self.created.lock();
+        created.unwrap_or_else(PoisonError::into_inner).push(id);
+    }
+
     fn wrap<F>(&self, fd: F, subject: &str) -> FailingFd<F> {
         self.live.fetch_add(1, Ordering::SeqCst);
         FailingFd {
@@ -205,10 +211,7 @@ where
         };
         let fd = self.inner.create_map(&attributes)?;
         if let Ok(info) = self.inner.info(&fd) {
-            self.created
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(info.id);
+            self.add_created(info.id);
         }
         Ok(self.wrap(fd, attributes.name))
     }
@@ -270,6 +273,70 @@ where
         self.ask_path("open_pin", path)?;
         let fd = self.inner.open_pin(path)?;
         Ok(self.wrap(fd, &path.to_string_lossy()))
+    }
+
+    fn load_programs(
+        &self,
+        request: &ProgramRequest<'_, Self::Fd>,
+    ) -> Result<ProgramAnswer<Self::Fd>, ProgramFailure> {
+        self.ask("load_programs", request.name)
+            .map_err(|errno| ProgramFailure {
+                stage: ProgramStage::Load,
+                errno,
+                program: None,
+                log: None,
+                messages: Vec::new(),
+            })?;
+        let maps: Vec<_> = request
+            .maps
+            .iter()
+            .map(|wanted| RequestedMap {
+                map: wanted.map,
+                fd: wanted.fd.map(|fd| &fd.fd),
+                contents: wanted.contents.clone(),
+            })
+            .collect();
+        let answer = self.inner.load_programs(&ProgramRequest {
+            object: request.object,
+            name: request.name,
+            kconfig: request.kconfig,
+            maps: &maps,
+            programs: request.programs,
+        })?;
+        let made = answer.maps.into_iter().map(|(index, fd)| {
+            if let Ok(info) = self.inner.info(&fd) {
+                self.add_created(info.id);
+            }
+            let name = request
+                .maps
+                .get(index)
+                .map(|wanted| wanted.map.kernel_name());
+            (index, self.wrap(fd, &name.unwrap_or_default()))
+        });
+        let maps = made.collect();
+        let programs = answer.programs.into_iter().map(|program| MadeProgram {
+            fd: self.wrap(program.fd, &program.name),
+            name: program.name,
+            id: program.id,
+            maps: program.maps,
+        });
+        Ok(ProgramAnswer {
+            programs: programs.collect(),
+            maps,
+            messages: answer.messages,
+            memlock_raised: answer.memlock_raised,
+        })
+    }
+
+    fn program_by_id(&self, id: u32) -> Result<Self::Fd, Errno> {
+        self.ask("program_by_id", &id.to_string())?;
+        let fd = self.inner.program_by_id(id)?;
+        Ok(self.wrap(fd, &id.to_string()))
+    }
+
+    fn pinned_program(&self, path: &Path) -> Result<u32, Errno> {
+        self.ask_path("pinned_program", path)?;
+        self.inner.pinned_program(path)
     }
 
     fn reuse_pin(&self, path: &Path, flags: u32) -> Result<Pinned<Self::Fd>, Errno> {

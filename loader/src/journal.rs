@@ -16,7 +16,14 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 enum Entry {
     Directory(PathBuf),
-    Pin { path: PathBuf, id: u32 },
+    Pin { path: PathBuf, what: Entered },
+}
+
+/// What is pinned, by the kernel's id. Maps and programs count apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entered {
+    Map(u32),
+    Program(u32),
 }
 
 /// What became of a pin that was to be removed.
@@ -35,8 +42,8 @@ impl Journal {
         self.entries.push(Entry::Directory(path));
     }
 
-    pub(crate) fn pin(&mut self, path: PathBuf, id: u32) {
-        self.entries.push(Entry::Pin { path, id });
+    pub(crate) fn pin(&mut self, path: PathBuf, what: Entered) {
+        self.entries.push(Entry::Pin { path, what });
     }
 
     /// Removes everything again, the last first; says what could not be removed.
@@ -52,8 +59,8 @@ impl Journal {
                     };
                     (path, problem)
                 }
-                Entry::Pin { path, id } => {
-                    let problem = match remove_pin(kernel, &path, id) {
+                Entry::Pin { path, what } => {
+                    let problem = match remove_pin(kernel, &path, what) {
                         Ok(Removal::Done | Removal::Gone) => continue,
                         Ok(Removal::NotOurs) => "something else is there now".to_owned(),
                         Err(errno) => errno.to_string(),
@@ -73,17 +80,27 @@ impl Journal {
     }
 }
 
-/// Removes the pin at `path` if it is the map with that id. What is a link to it, or another
-/// map, or no map at all, stays.
-pub(crate) fn remove_pin<K: Kernel>(kernel: &K, path: &Path, id: u32) -> Result<Removal, Errno> {
+/// Removes the pin at `path` if it is that map or program. What is a link to it, or something
+/// else, stays.
+pub(crate) fn remove_pin<K: Kernel>(
+    kernel: &K,
+    path: &Path,
+    what: Entered,
+) -> Result<Removal, Errno> {
     match kernel.inspect(path) {
         Ok(PathKind::Other) => {}
         Ok(_) => return Ok(Removal::NotOurs),
         Err(Errno::ENOENT) => return Ok(Removal::Gone),
         Err(errno) => return Err(errno),
     }
-    let ours = match kernel.open_pin(path) {
-        Ok(map) => kernel.info(&map)?.id == id,
+    let found = match what {
+        Entered::Map(_) => kernel
+            .open_pin(path)
+            .and_then(|map| Ok(Entered::Map(kernel.info(&map)?.id))),
+        Entered::Program(_) => kernel.pinned_program(path).map(Entered::Program),
+    };
+    let ours = match found {
+        Ok(found) => found == what,
         Err(Errno::ENOENT) => return Ok(Removal::Gone),
         Err(Errno::EINVAL) => false,
         Err(errno) => return Err(errno),

@@ -7,6 +7,10 @@ use bpfplan_plan::compare::{Attributes, MapTypes};
 use bpfplan_plan::rules::{KernelVersion, errno_name};
 use bpfplan_plan::{MapType, rules};
 
+pub use crate::program_request::{
+    MadeProgram, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
+};
+
 /// An error number of the kernel, as `bpf(2)` left it in `errno`.
 ///
 /// It is a number of its own and no [`std::io::Error`], because the kernel lets internal numbers
@@ -17,6 +21,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// `ENOTSUPP`, the kernel's internal number for "this operation does not exist here".
     pub const ENOTSUPP: Self = Self(524);
+    /// libbpf's own error numbers begin here.
+    const FIRST_OF_LIBBPF: i32 = 4000;
     /// `EINVAL`.
     pub const EINVAL: Self = Self(libc::EINVAL);
     /// `ENOENT`.
@@ -39,6 +45,9 @@ impl fmt::Display for Errno {
         let name = errno_name(self.0);
         if *self == Self::ENOTSUPP {
             return write!(f, "{name} ({}, not supported)", self.0);
+        }
+        if self.0 >= Self::FIRST_OF_LIBBPF {
+            return write!(f, "{name} ({})", self.0);
         }
         let text = std::io::Error::from_raw_os_error(self.0).to_string();
         let text = text.split(" (os error").next().unwrap_or_default();
@@ -210,7 +219,8 @@ pub trait Kernel: Sync {
     /// The kernel's, and how far it got.
     fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError>;
 
-    /// `BPF_MAP_UPDATE_ELEM`: puts a map into a slot of an outer map.
+    /// `BPF_MAP_UPDATE_ELEM`: puts a map into a slot of an outer map, or a program into one of a
+    /// program array.
     ///
     /// # Errors
     /// The kernel's.
@@ -271,6 +281,28 @@ pub trait Kernel: Sync {
     /// The kernel's.
     fn open_pin(&self, path: &Path) -> Result<Self::Fd, Errno>;
 
+    /// Loads an object's programs over maps that are there already, as `bpf_object__load` of
+    /// libbpf does. Maps without a descriptor are made with them. Program arrays stay empty and
+    /// nothing is pinned.
+    ///
+    /// # Errors
+    /// What libbpf or the kernel said; nothing of the load is left then.
+    fn load_programs(
+        &self,
+        request: &ProgramRequest<'_, Self::Fd>,
+    ) -> Result<ProgramAnswer<Self::Fd>, ProgramFailure>;
+
+    /// `BPF_PROG_GET_FD_BY_ID`.
+    ///
+    /// # Errors
+    /// The kernel's: `ENOENT` if there is no such program.
+    fn program_by_id(&self, id: u32) -> Result<Self::Fd, Errno>;
+
+    /// The kernel's id of the program that is pinned at the path; `EINVAL` if it is no program.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn pinned_program(&self, path: &Path) -> Result<u32, Errno>;
     /// `BPF_OBJ_GET` for use as a map of the load. `flags` are 0, `BPF_F_RDONLY` or
     /// `BPF_F_WRONLY`.
     ///

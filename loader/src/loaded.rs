@@ -3,19 +3,23 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
-use bpfplan_plan::Diagnostic;
+use bpfplan_plan::{Diagnostic, MapType};
 
 use crate::kernel::Kernel;
 
 /// A finished load. Dropping it closes all descriptors; pinned maps live on.
 #[derive(Debug)]
 pub struct Loaded<K: Kernel> {
-    /// The maps in the plan's order.
+    /// The maps in the plan's order, without those that were left out.
     pub maps: Vec<LoadedMap<K::Fd>>,
     /// Warnings and notes: what differs from what the plan says, and why.
     pub diagnostics: Vec<Diagnostic>,
+    /// The programs that were loaded, in libbpf's order.
+    pub programs: Vec<LoadedProgram<K::Fd>>,
     /// Path of the load's record, if maps are pinned.
     pub record: Option<PathBuf>,
+    /// Path of its record beside the programs' pins, where those are in a directory of their own.
+    pub program_record: Option<PathBuf>,
 }
 
 /// A map that was created, or reused.
@@ -23,6 +27,8 @@ pub struct Loaded<K: Kernel> {
 pub struct LoadedMap<F> {
     /// Name in the plan.
     pub name: String,
+    /// Kind of map.
+    pub map_type: MapType,
     /// The kernel's id.
     pub id: u32,
     /// The descriptor, owned; close-on-exec and above 2 on the real kernel.
@@ -39,11 +45,36 @@ pub struct LoadedMap<F> {
     pub btf: bool,
 }
 
+/// A program that was loaded.
+#[derive(Debug)]
+pub struct LoadedProgram<F> {
+    /// Name of its function.
+    pub name: String,
+    /// The kernel's id.
+    pub id: u32,
+    /// The descriptor, owned; close-on-exec and above 2 on the real kernel.
+    pub fd: F,
+    /// Path of its pin.
+    pub pinned: Option<PathBuf>,
+}
+
 impl<K: Kernel> Loaded<K> {
     /// The map of that name.
     #[must_use]
     pub fn map(&self, name: &str) -> Option<&LoadedMap<K::Fd>> {
         self.maps.iter().find(|map| map.name == name)
+    }
+
+    /// The program of that name.
+    #[must_use]
+    pub fn program(&self, name: &str) -> Option<&LoadedProgram<K::Fd>> {
+        self.programs.iter().find(|program| program.name == name)
+    }
+}
+
+impl<F: AsFd> AsFd for LoadedProgram<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 

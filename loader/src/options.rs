@@ -1,5 +1,6 @@
 //! What a caller decides about a load.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use bpfplan_plan::{MapType, uapi};
@@ -22,6 +23,51 @@ pub struct LoadOptions {
     pub hold: bool,
     /// Raise `RLIMIT_NOFILE` of this process if the plan needs more descriptors than it allows.
     pub raise_nofile: bool,
+    /// What becomes of the object's programs.
+    pub programs: Programs,
+}
+
+/// What a load does about the programs of the plan's object.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Programs {
+    /// They are not loaded. A plan with slots or maps that need them is refused.
+    #[default]
+    Unneeded,
+    /// They are left out knowingly: slots for programs stay empty, and maps that only come to be
+    /// with programs are not made. The load says which.
+    LeftOut,
+    /// libbpf loads them over the maps of the plan. This needs the feature `programs`.
+    Load(ProgramOptions),
+}
+
+/// Which programs to load, and what becomes of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ProgramOptions {
+    /// The object that the plan was made from. If the plan has the object's SHA-256, it must be
+    /// the one of these bytes.
+    pub object: Vec<u8>,
+    /// Pin every program under its name in this directory, as [`LoadOptions::pin_maps`] does with
+    /// maps; it may be the same directory. Without it, [`LoadOptions::hold`] is needed.
+    pub pin: Option<PathBuf>,
+}
+
+impl Programs {
+    pub(crate) fn to_load(&self) -> Option<&ProgramOptions> {
+        match self {
+            Self::Load(options) => Some(options),
+            Self::Unneeded | Self::LeftOut => None,
+        }
+    }
+}
+
+impl fmt::Debug for ProgramOptions {
+    /// Without the bytes of the object.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProgramOptions")
+            .field("object", &format_args!("{} bytes", self.object.len()))
+            .field("pin", &self.pin)
+            .finish()
+    }
 }
 
 /// What happens to declared slots of a map that is there already. Slots that are not declared

@@ -1,6 +1,6 @@
 //! Pinning the maps of a load, and the record of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use bpfplan_plan::rules::{Call, KernelVersion};
@@ -9,6 +9,7 @@ use bpfplan_plan::{Diagnostic, MapType, Severity, Template, uapi};
 use crate::by_name::ByName;
 use crate::codes;
 use crate::execute::{Load, Progress};
+use crate::journal::Entered;
 use crate::kernel::{Errno, Kernel, MapAttributes, Pinned};
 use crate::options::SlotPolicy;
 use crate::pins::{self, Pins};
@@ -24,26 +25,30 @@ impl<K: Kernel> Load<'_, K> {
     /// late, and `unload` finds what a killed load has left.
     pub(crate) fn pin(
         &mut self,
-        pins: Option<&Pins>,
+        directories: &[&Pins],
         reused: &[usize],
-        ids: &[u32],
+        ids: &[Option<u32>],
     ) -> Result<(), Diagnostic> {
-        self.lock_directories(pins)?;
+        self.lock_directories(directories)?;
         self.find_reused_again(ids)?;
         self.reused_slots(reused, ids)?;
-        if let Some(pins) = pins {
+        self.reused_program_arrays()?;
+        for pins in directories {
             self.pin_record(pins, ids)?;
         }
         let plan = self.plan;
         for (index, map) in plan.maps.iter().enumerate() {
-            let Some(path) = self.new_pin(pins, index) else {
+            let Some(path) = self.new_pin(directories, index) else {
+                continue;
+            };
+            let Some(id) = ids.get(index).copied().flatten() else {
                 continue;
             };
             self.tell(Progress::Pin {
                 map: index,
                 path: &path,
             })?;
-            let (Some(created), Some(id)) = (self.maps.get(index), ids.get(index)) else {
+            let Some(created) = self.made(index) else {
                 continue;
             };
             self.kernel.pin(&created.fd, &path).map_err(|errno| {
@@ -58,30 +63,29 @@ impl<K: Kernel> Load<'_, K> {
                 };
                 refusal.explain(self.kernel, plan)
             })?;
-            self.journal.pin(path, *id);
+            self.journal.pin(path, Entered::Map(id));
         }
-        Ok(())
+        directories
+            .iter()
+            .try_for_each(|pins| self.pin_programs(pins))
     }
 
     /// The path of a pin that this load makes of a map.
-    fn new_pin(&self, pins: Option<&Pins>, index: usize) -> Option<PathBuf> {
+    fn new_pin(&self, directories: &[&Pins], index: usize) -> Option<PathBuf> {
         match self.named.as_ref().and_then(|named| named.pin(index)) {
             Some(pin) => pin.reused.is_none().then(|| pin.path.clone()),
-            None => {
-                let pins = pins?;
-                Some(pins.path(pins.names.get(index)?.as_ref()?))
-            }
+            None => directories.iter().find_map(|pins| pins.map(index)),
         }
     }
 
     /// Makes the directories that are missing, and locks all. Every load takes them in the order
     /// of their paths, so that no two wait for each other.
-    fn lock_directories(&mut self, pins: Option<&Pins>) -> Result<(), Diagnostic> {
+    fn lock_directories(&mut self, pins: &[&Pins]) -> Result<(), Diagnostic> {
         let mut directories = BTreeMap::new();
         if let Some(named) = &self.named {
             directories.insert(named.root.clone(), named.create);
         }
-        if let Some(pins) = pins {
+        for pins in pins {
             directories.insert(pins.directory.clone(), pins.create);
         }
         for (directory, create) in &directories {
@@ -105,18 +109,18 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// Whether this load neither pins anything nor writes slots that are there.
-    fn only_reuses(&self, pins: Option<&Pins>) -> bool {
+    fn only_reuses(&self, pins: &[&Pins]) -> bool {
         let all_reused = |named: &ByName<K::Fd>| {
             let mut pins = named.pins.iter().flatten();
             pins.all(|pin| pin.reused.is_some())
         };
-        pins.is_none()
+        pins.is_empty()
             && self.named.as_ref().is_some_and(all_reused)
             && matches!(self.options.slots, None | Some(SlotPolicy::Keep))
     }
 
     /// The pins of reused maps may be gone by now: whoever made them had to remove them again.
-    fn find_reused_again(&mut self, ids: &[u32]) -> Result<(), Diagnostic> {
+    fn find_reused_again(&mut self, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
         let Some(named) = &self.named else {
             return Ok(());
         };
@@ -129,7 +133,7 @@ impl<K: Kernel> Load<'_, K> {
                 Diagnostic::error(codes::PIN_UNREADABLE, message).map(&map.name)
             };
             let still = match self.kernel.reuse_pin(&pin.path, pin.flags) {
-                Ok(Pinned::Map(fd)) => self.kernel.info(&fd).map_err(failed)?.id == *id,
+                Ok(Pinned::Map(fd)) => Some(self.kernel.info(&fd).map_err(failed)?.id) == *id,
                 Ok(Pinned::Other(_)) | Err(Errno::ENOENT) => false,
                 Err(errno) => return Err(failed(errno)),
             };
@@ -162,10 +166,15 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// Writes the record of the load into a map of its own, and pins that.
-    fn pin_record(&mut self, pins: &Pins, ids: &[u32]) -> Result<(), Diagnostic> {
+    fn pin_record(&mut self, pins: &Pins, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
         let path = pins.record();
         self.tell(Progress::Record(&path))?;
-        let record = Record::new(self.plan, pins, ids);
+        let programs: HashMap<&str, u32> = self
+            .programs
+            .iter()
+            .map(|program| (program.name.as_str(), program.id))
+            .collect();
+        let record = Record::new(self.plan, pins, ids, |name| programs.get(name).copied());
         let maps = &self.plan.maps;
         let templates = self.template_btf.iter();
         let templates = templates
@@ -218,7 +227,7 @@ impl<K: Kernel> Load<'_, K> {
         });
         self.raced |= gone;
         pinned?;
-        self.journal.pin(path, id);
+        self.journal.pin(path, Entered::Map(id));
         if !frozen {
             self.diagnostics.push(Diagnostic::new(
                 codes::RECORD_NOT_FROZEN,
@@ -230,7 +239,7 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// Why a call that is about no map of the plan was refused.
-    fn reasons(&self, call: Call, errno: Errno) -> Vec<String> {
+    pub(crate) fn reasons(&self, call: Call, errno: Errno) -> Vec<String> {
         reasons(self.kernel, call, errno, None::<&Template>, self.plan)
     }
 }

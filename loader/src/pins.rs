@@ -31,9 +31,27 @@ pub(crate) struct Pins {
     /// In the plan's order, the name of the pin that this load makes there of each map, `None` for
     /// maps that are pinned elsewhere, or were before.
     pub(crate) names: Vec<Option<String>>,
+    /// Whether it is the directory for maps. One for both is.
+    pub(crate) of_maps: bool,
+    /// A name for each program, in the plan's order; none if programs are not pinned here.
+    pub(crate) programs: Vec<String>,
 }
 
 impl Pins {
+    /// Path of the pin of the map with that index.
+    pub(crate) fn map(&self, index: usize) -> Option<PathBuf> {
+        Some(self.path(self.names.get(index)?.as_ref()?))
+    }
+
+    /// Names of programs, and the paths of their pins.
+    pub(crate) fn program_paths<'p>(
+        &'p self,
+        plan: &'p Plan,
+    ) -> impl Iterator<Item = (&'p str, PathBuf)> {
+        let programs = plan.programs.iter().zip(&self.programs);
+        programs.map(|(program, pin)| (program.name.as_str(), self.path(pin)))
+    }
+
     /// Path of the pin with that name.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
@@ -127,9 +145,64 @@ fn names(plan: &Plan, is_root: bool) -> Result<Vec<Option<String>>, Vec<Diagnost
     }
 }
 
-/// Looks at the directory and at what is in the pins' places, before anything is made. Maps that
-/// are pinned by name have their places already.
-pub(crate) fn prepare<K: Kernel>(
+/// Names for the pins of all programs of the plan, none of which is among `taken`.
+pub(crate) fn program_names(plan: &Plan, taken: &[String]) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    let mut names = Vec::with_capacity(plan.programs.len());
+    let mut owners: BTreeMap<String, Option<&str>> =
+        taken.iter().map(|name| (name.clone(), None)).collect();
+    for program in &plan.programs {
+        if problems.len() == SHOWN {
+            problems.push(Diagnostic::error(
+                codes::PIN_NAME,
+                "more names may be wrong; these are the first hundred",
+            ));
+            break;
+        }
+        let name = pin_name(&program.name);
+        if let Some(problem) = name_problem(&name) {
+            let shown = name.escape_debug();
+            problems.push(
+                Diagnostic::error(
+                    codes::PIN_NAME,
+                    format!("\"{shown}\" cannot be the name of a pin: {problem}"),
+                )
+                .program(program.name.as_str())
+                .help("rename the program"),
+            );
+        } else if let Some(other) = owners.insert(name.clone(), Some(&program.name)) {
+            let (whose, help) = match other {
+                Some(other) => (
+                    format!("program '{}'", other.escape_debug()),
+                    "rename one of the programs",
+                ),
+                None => (
+                    "a map".to_owned(),
+                    "pin maps and programs in two directories",
+                ),
+            };
+            problems.push(
+                Diagnostic::error(
+                    codes::PIN_NAMES_COLLIDE,
+                    format!("its pin \"{name}\" would be that of {whose} as well"),
+                )
+                .program(program.name.as_str())
+                .note("bpffs reserves `.` in names, so it becomes `_`")
+                .help(help),
+            );
+        }
+        names.push(name);
+    }
+    if problems.is_empty() {
+        Ok(names)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The directory for the pins of maps, and their names. Maps that are pinned by name have their
+/// places already.
+pub(crate) fn of_maps<K: Kernel>(
     kernel: &K,
     directory: &Path,
     named: Option<&ByName<K::Fd>>,
@@ -141,6 +214,8 @@ pub(crate) fn prepare<K: Kernel>(
         names: names(plan, is_root)?,
         directory,
         create,
+        of_maps: true,
+        programs: Vec::new(),
     };
     if let Some(named) = named {
         let mut problems = Vec::new();
@@ -159,6 +234,15 @@ pub(crate) fn prepare<K: Kernel>(
             return Err(problems);
         }
     }
+    Ok(pins)
+}
+
+/// Looks at what is in the pins' places, before anything is made.
+pub(crate) fn vacant<K: Kernel>(
+    kernel: &K,
+    pins: Pins,
+    plan: &Plan,
+) -> Result<Pins, Vec<Diagnostic>> {
     if pins.create {
         return Ok(pins);
     }
@@ -182,24 +266,29 @@ pub(crate) fn prepare<K: Kernel>(
         Err(errno) => return Err(vec![unreadable(&record, errno)]),
     }
     let mut problems = Vec::new();
+    let mut look = |path: &Path, about: &dyn Fn(Diagnostic) -> Diagnostic| match occupied(path) {
+        Ok(false) => {}
+        Ok(true) => problems.push(about(
+            Diagnostic::error(
+                codes::PIN_EXISTS,
+                format!("{} exists already and is not of a load", path.display()),
+            )
+            .help("remove it if nobody needs it, or pin into another directory"),
+        )),
+        Err(errno) => problems.push(about(unreadable(path, errno))),
+    };
     for (map, name) in plan.maps.iter().zip(&pins.names) {
         let Some(name) = name.as_ref().filter(|_| map.pinning != Pinning::ByName) else {
             continue;
         };
-        let path = pins.path(name);
-        match occupied(&path) {
-            Ok(false) => {}
-            Ok(true) => problems.push(
-                Diagnostic::error(
-                    codes::PIN_EXISTS,
-                    format!("{} exists already and is not of a load", path.display()),
-                )
+        look(&pins.path(name), &|problem| {
+            problem
                 .map(&map.name)
                 .at(map.source.as_ref(), "declared here")
-                .help("remove it if nobody needs it, or pin into another directory"),
-            ),
-            Err(errno) => problems.push(unreadable(&path, errno).map(&map.name)),
-        }
+        });
+    }
+    for (program, path) in pins.program_paths(plan) {
+        look(&path, &|problem| problem.program(program));
     }
     if problems.is_empty() {
         Ok(pins)
@@ -233,7 +322,7 @@ pub(crate) fn taken(directory: &Path) -> Diagnostic {
     let directory = directory.display();
     Diagnostic::error(
         codes::RECORD_EXISTS,
-        format!("{directory} holds the maps of another load"),
+        format!("{directory} holds the pins of another load"),
     )
     .help(format!(
         "remove them with `bpfplan unload {directory}`, or pin into another directory"

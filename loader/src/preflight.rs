@@ -4,7 +4,9 @@ use std::path::Path;
 
 use bpfplan_plan::rules::required::Required;
 use bpfplan_plan::validate::validate;
-use bpfplan_plan::{Diagnostic, Endianness, Map, MaxEntries, Pinning, Plan, SlotTarget, rules};
+use bpfplan_plan::{
+    Diagnostic, Endianness, Map, MaxEntries, Pinning, Plan, Slot, SlotTarget, rules,
+};
 
 use crate::by_name::{self, ByName, PIN_ROOT};
 use crate::codes;
@@ -12,7 +14,7 @@ use crate::error::{ErrorKind, LoadError};
 use crate::kernel::{FdLimit, Kernel};
 use crate::options::LoadOptions;
 use crate::pins::{self, Pins};
-use crate::programs;
+use crate::program_rules::{self, Origin};
 use crate::record::Record;
 
 /// A plan that may be executed, and what the machine adds to it.
@@ -20,6 +22,10 @@ use crate::record::Record;
 pub(crate) struct Ready<F> {
     /// Where to pin.
     pub(crate) pins: Option<Pins>,
+    /// Where to pin programs, if that is another directory.
+    pub(crate) program_pins: Option<Pins>,
+    /// Who makes the maps, in the plan's order.
+    pub(crate) origins: Vec<Origin>,
     /// The maps that are pinned by name, if there are any.
     pub(crate) named: Option<ByName<F>>,
     /// The number of possible CPUs, if the plan asks for it.
@@ -40,11 +46,13 @@ pub(crate) fn check<K: Kernel>(
     let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
     validate(plan).map_err(|diagnostics| LoadError::new(ErrorKind::Plan, diagnostics))?;
     let mut problems = unsupported(plan);
+    problems.extend(program_rules::problems(plan, &options.programs));
     problems.extend(rules::required(plan).iter().map(Required::diagnostic));
     if !problems.is_empty() {
         return Err(refused(problems));
     }
-    if options.pin_maps.is_none() && !options.hold {
+    let pins_programs = program_rules::pin_directory(&options.programs).is_some();
+    if options.pin_maps.is_none() && !options.hold && !pins_programs {
         let lost = plan.maps.iter();
         let lost: Vec<&Map> = lost.filter(|map| map.pinning == Pinning::None).collect();
         if !lost.is_empty() {
@@ -54,8 +62,12 @@ pub(crate) fn check<K: Kernel>(
             ));
         }
     }
+    if let Some(problem) = program_rules::not_kept(options) {
+        return Err(LoadError::new(ErrorKind::NotKept, vec![problem]));
+    }
     if options.raise_nofile {
-        reserve_descriptors(plan, kernel).map_err(|problem| refused(vec![problem]))?;
+        let more = program_rules::descriptors(plan, &options.programs);
+        reserve_descriptors(plan, more, kernel).map_err(|problem| refused(vec![problem]))?;
     }
     let mut named = None;
     if by_name::is_wanted(plan) {
@@ -63,29 +75,30 @@ pub(crate) fn check<K: Kernel>(
         let root = root.unwrap_or_else(|| Path::new(PIN_ROOT));
         named = Some(by_name::prepare(kernel, root, plan).map_err(refused)?);
     }
-    let pins = match &options.pin_maps {
-        Some(directory) => {
-            let pins = pins::prepare(kernel, directory, named.as_ref(), plan).map_err(refused)?;
-            Record::new(plan, &pins, &vec![u32::MAX; plan.maps.len()])
-                .encode()
-                .map_err(|problem| refused(vec![problem]))?;
-            Some(pins)
-        }
-        None => None,
-    };
+    let (pins, program_pins) =
+        program_rules::directories(plan, kernel, options, named.as_ref()).map_err(refused)?;
+    for pins in pins.iter().chain(&program_pins) {
+        let ids = vec![Some(u32::MAX); plan.maps.len()];
+        Record::new(plan, pins, &ids, |_| Some(u32::MAX))
+            .encode()
+            .map_err(|problem| refused(vec![problem]))?;
+    }
     let possible_cpus = if wants_possible_cpus(plan) {
         let count = kernel.possible_cpus();
         Some(count.map_err(|errno| refused(vec![pins::unknown_cpus(errno)]))?)
     } else {
         None
     };
-    let mut diagnostics = programs::warnings(plan, kernel);
+    let mut diagnostics = Vec::new();
+    let origins = program_rules::origins(plan, kernel, &options.programs, &mut diagnostics);
     if let Some(named) = &mut named {
         diagnostics.append(&mut named.warnings);
     }
     diagnostics.extend(pins::kernel_name_collisions(plan));
     Ok(Ready {
         pins,
+        program_pins,
+        origins,
         named,
         possible_cpus,
         diagnostics,
@@ -93,9 +106,9 @@ pub(crate) fn check<K: Kernel>(
 }
 
 /// Raises the limit of open descriptors if the plan needs more.
-fn reserve_descriptors<K: Kernel>(plan: &Plan, kernel: &K) -> Result<(), Diagnostic> {
+fn reserve_descriptors<K: Kernel>(plan: &Plan, more: u64, kernel: &K) -> Result<(), Diagnostic> {
     let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
-    let needed = maps.saturating_add(EXTRA_DESCRIPTORS);
+    let needed = maps.saturating_add(more).saturating_add(EXTRA_DESCRIPTORS);
     let reserved = kernel.reserve_fds(needed);
     reserved.map_err(|FdLimit { needed, errno }| {
         let message =
@@ -142,20 +155,8 @@ fn unsupported(plan: &Plan) -> Vec<Diagnostic> {
                 .field(field)
                 .at(map.source.as_ref(), "declared here")
         };
-        if map
-            .slots
-            .iter()
-            .any(|slot| matches!(slot.target, SlotTarget::Program(_)))
-        {
-            problems.push(
-                problem(
-                    codes::PROGRAM_SLOTS,
-                    "its slots hold programs, which bpfplan does not load yet",
-                    "values",
-                )
-                .help("load the object with libbpf"),
-            );
-        } else if !map.slots.is_empty() && map.key_size != 4 {
+        let of_maps = |slot: &Slot| matches!(slot.target, SlotTarget::Map(_));
+        if map.slots.iter().any(of_maps) && map.key_size != 4 {
             problems.push(problem(
                 codes::SLOT_KEY_SIZE,
                 &format!("static slots need keys of 4 bytes, it has {}", map.key_size),

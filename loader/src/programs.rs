@@ -25,10 +25,18 @@ struct Bound<'a> {
     referents: BTreeSet<&'a str>,
 }
 
-/// A warning for each map that no program can use.
-pub(crate) fn warnings<K: Kernel>(plan: &Plan, kernel: &K) -> Vec<Diagnostic> {
-    let mut warnings = Vec::new();
-    for map in &plan.maps {
+/// A map that is bound to the programs' BTF, and the structs that bind it.
+#[derive(Debug)]
+pub(crate) struct BoundMap<'a> {
+    /// Index in the plan.
+    pub(crate) index: usize,
+    culprits: Vec<&'a str>,
+}
+
+/// The maps that only programs can use which got the same BTF object.
+pub(crate) fn bound<'a, K: Kernel>(plan: &'a Plan, kernel: &K) -> Vec<BoundMap<'a>> {
+    let mut found = Vec::new();
+    for (index, map) in plan.maps.iter().enumerate() {
         let mut bound = Bound::default();
         collect(plan, map, &mut bound);
         if let Some(inner) = &map.inner {
@@ -41,10 +49,18 @@ pub(crate) fn warnings<K: Kernel>(plan: &Plan, kernel: &K) -> Vec<Diagnostic> {
             let local = names.iter().zip(known).filter(|(_, known)| !known);
             culprits.extend(local.map(|(name, _)| *name));
         }
-        if culprits.is_empty() {
-            continue;
+        if !culprits.is_empty() {
+            found.push(BoundMap { index, culprits });
         }
-        let list: Vec<String> = culprits
+    }
+    found
+}
+
+impl BoundMap<'_> {
+    /// The warning that no program can use the map.
+    pub(crate) fn warning(&self, map: &Map) -> Diagnostic {
+        let list: Vec<String> = self
+            .culprits
             .iter()
             .map(|name| format!("struct {}", name.escape_debug()))
             .collect();
@@ -53,21 +69,18 @@ pub(crate) fn warnings<K: Kernel>(plan: &Plan, kernel: &K) -> Vec<Diagnostic> {
         } else {
             "its values"
         };
-        warnings.push(
-            Diagnostic::warning(
-                codes::PROGRAM_BTF,
-                format!(
-                    "programs that use {} in {what} will not load over this map",
-                    list.join(", ")
-                ),
-            )
-            .map(&map.name)
-            .at(map.source.as_ref(), "declared here")
-            .note("the kernel wants such programs to have the very BTF object that the map has")
-            .help("load the object's maps and programs together with libbpf"),
-        );
+        Diagnostic::warning(
+            codes::PROGRAM_BTF,
+            format!(
+                "programs that use {} in {what} will not load over this map",
+                list.join(", ")
+            ),
+        )
+        .map(&map.name)
+        .at(map.source.as_ref(), "declared here")
+        .note("the kernel wants such programs to have the very BTF object that the map has")
+        .help("load maps and programs together: --pin-progs DIR")
     }
-    warnings
 }
 
 fn collect<'a, I>(plan: &'a Plan, map: &Map<I>, bound: &mut Bound<'a>) {

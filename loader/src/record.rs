@@ -22,7 +22,7 @@ pub const NAME: &str = "bpfplan_record";
 pub const MAGIC: [u8; 8] = *b"bpfprec\0";
 
 /// Version of the record that this crate writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Largest record in bytes; with names of usual length it holds tens of thousands of maps;
 /// BTF of templates has kilobytes.
@@ -40,8 +40,10 @@ pub struct Record {
     pub sha256: Option<String>,
     /// Whether the directory was made for the load.
     pub made_directory: bool,
-    /// The maps that the load made and pinned there, in the plan's order.
+    /// The maps in the plan's order; none if the directory is for programs only.
     pub maps: Vec<RecordedMap>,
+    /// The programs; none if the directory is for maps only.
+    pub programs: Vec<RecordedProgram>,
     /// The BTF blob that the templates' type ids belong to, as the kernel took it; empty if none
     /// of them has types. With it and a [`RecordedTemplate`], more inner maps can be made that
     /// the outer map takes.
@@ -61,6 +63,18 @@ pub struct RecordedMap {
     pub id: u32,
     /// The inner template of an outer map, which the kernel never shows.
     pub template: Option<RecordedTemplate>,
+}
+
+/// A program in a [`Record`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedProgram {
+    /// Name of the program.
+    pub name: String,
+    /// Name of the pin.
+    pub pin: String,
+    /// The kernel's id of the program; programs and maps count apart.
+    #[serde(with = "postcard::fixint::le")]
+    pub id: u32,
 }
 
 /// The attributes of an inner template.
@@ -87,30 +101,45 @@ pub struct RecordedTemplate {
 }
 
 impl Record {
-    /// The record of a plan that the kernel takes as it is.
-    pub(crate) fn new(plan: &Plan, pins: &Pins, ids: &[u32]) -> Self {
+    /// The record of a plan that the kernel takes as it is. Maps without an id are not made;
+    /// `program` knows the ids of programs that are loaded.
+    pub(crate) fn new(
+        plan: &Plan,
+        pins: &Pins,
+        ids: &[Option<u32>],
+        program: impl Fn(&str) -> Option<u32>,
+    ) -> Self {
         let maps = plan.maps.iter().zip(&pins.names).zip(ids);
-        let maps = maps.filter_map(|((map, pin), id)| Some((map, pin.clone()?, *id)));
-        let maps = maps.map(|(map, pin, id)| RecordedMap {
-            name: map.name.clone(),
-            pin,
-            id,
-            template: map.inner.as_ref().map(|inner| RecordedTemplate {
-                name: inner.name.clone(),
-                map_type: inner.map_type.0,
-                key_size: inner.key_size,
-                value_size: inner.value_size,
-                max_entries: match inner.max_entries {
-                    MaxEntries::Count(count) => Some(count),
-                    MaxEntries::PossibleCpus => None,
-                },
-                map_flags: inner.map_flags,
-                map_extra: inner.map_extra,
-                numa_node: inner.numa_node,
-                btf: inner.btf,
-            }),
+        let maps = maps.filter_map(|((map, pin), id)| {
+            Some(RecordedMap {
+                name: map.name.clone(),
+                pin: pin.clone()?,
+                id: (*id)?,
+                template: map.inner.as_ref().map(|inner| RecordedTemplate {
+                    name: inner.name.clone(),
+                    map_type: inner.map_type.0,
+                    key_size: inner.key_size,
+                    value_size: inner.value_size,
+                    max_entries: match inner.max_entries {
+                        MaxEntries::Count(count) => Some(count),
+                        MaxEntries::PossibleCpus => None,
+                    },
+                    map_flags: inner.map_flags,
+                    map_extra: inner.map_extra,
+                    numa_node: inner.numa_node,
+                    btf: inner.btf,
+                }),
+            })
         });
         let maps: Vec<RecordedMap> = maps.collect();
+        let programs = plan.programs.iter().zip(&pins.programs);
+        let programs = programs.filter_map(|(it, pin)| {
+            Some(RecordedProgram {
+                name: it.name.clone(),
+                pin: pin.clone(),
+                id: program(&it.name)?,
+            })
+        });
         Self {
             object: plan.object.name.clone(),
             sha256: plan.object.sha256.clone(),
@@ -121,6 +150,7 @@ impl Record {
                 Vec::new()
             },
             maps,
+            programs: programs.collect(),
         }
     }
 
@@ -151,8 +181,8 @@ impl Record {
             Diagnostic::error(
                 codes::RECORD_REFUSED,
                 format!(
-                    "the record of {} pinned maps and {} bytes of BTF is larger than 2 MiB",
-                    self.maps.len(),
+                    "the record of {} pins and {} bytes of BTF is larger than 2 MiB",
+                    self.maps.len().saturating_add(self.programs.len()),
                     self.btf.len()
                 ),
             )
@@ -193,16 +223,15 @@ impl Record {
             return Err("something stands after its end".to_owned());
         }
         let mut seen = BTreeSet::new();
-        for map in &record.maps {
-            if let Some(problem) = pins::name_problem(&map.pin) {
-                let pin = map.pin.escape_debug();
+        let programs = record.programs.iter().map(|program| &program.pin);
+        for pin in record.maps.iter().map(|map| &map.pin).chain(programs) {
+            if let Some(problem) = pins::name_problem(pin) {
+                let pin = pin.escape_debug();
                 return Err(format!("it names the pin \"{pin}\", but {problem}"));
             }
-            if !seen.insert(&map.pin) {
-                return Err(format!(
-                    "it names the pin \"{}\" twice",
-                    map.pin.escape_debug()
-                ));
+            if !seen.insert(pin) {
+                let pin = pin.escape_debug();
+                return Err(format!("it names the pin \"{pin}\" twice"));
             }
         }
         if record.btf.is_empty() && has_types(&record.maps) {

@@ -8,8 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::{KernelVersion, Target};
+use bpfplan_plan::{Map, MaxEntries};
 
-use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned};
+use crate::kernel::{
+    BatchError, Errno, FdLimit, Kernel, MadeProgram, MapAttributes, MapInfo, PathKind, Pinned,
+    ProgramAnswer, ProgramFailure, ProgramRequest,
+};
 
 pub use call::{RecordedAttributes, RecordedCall};
 
@@ -20,15 +24,20 @@ pub use call::{RecordedAttributes, RecordedCall};
 #[derive(Debug)]
 pub struct RecordingKernel {
     target: Target,
+    structs: Structs,
     state: Arc<Mutex<State>>,
 }
+
+/// Which of these structs the kernel's own BTF has, as [`Kernel::kernel_structs`].
+type Structs = fn(&[&str]) -> Option<Vec<bool>>;
 
 /// A descriptor of a [`RecordingKernel`].
 #[derive(Debug)]
 pub struct PretendFd {
     number: u32,
-    /// Id of the map; 0 for BTF.
+    /// Id of the map or the program; 0 for BTF.
     id: u32,
+    program: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -38,7 +47,9 @@ struct State {
     descriptors: u32,
     open: BTreeSet<u32>,
     maps: BTreeMap<u32, PretendMap>,
-    pins: BTreeMap<PathBuf, u32>,
+    programs: u32,
+    /// Ids of maps, and those of programs with a mark.
+    pins: BTreeMap<PathBuf, (u32, bool)>,
     directories: BTreeSet<PathBuf>,
 }
 
@@ -52,6 +63,17 @@ struct PretendMap {
     slots: BTreeMap<u32, u32>,
 }
 
+impl PretendMap {
+    fn new(info: MapInfo) -> Self {
+        Self {
+            info,
+            frozen: false,
+            value: Vec::new(),
+            slots: BTreeMap::new(),
+        }
+    }
+}
+
 /// First number of a descriptor: 0 to 2 are the standard streams.
 const FIRST_FD: u32 = 3;
 
@@ -61,8 +83,16 @@ impl RecordingKernel {
     pub fn new(target: Target) -> Self {
         Self {
             target,
+            structs: |_| None,
             state: Arc::default(),
         }
+    }
+
+    /// Has the function say which structs the kernel's BTF has, on which it depends who makes maps
+    /// with references to objects; without it, there is no BTF.
+    #[must_use]
+    pub fn with_structs(self, structs: fn(&[&str]) -> Option<Vec<bool>>) -> Self {
+        Self { structs, ..self }
     }
 
     /// Pretends that there is a directory of a BPF file system at the path.
@@ -97,6 +127,28 @@ impl RecordingKernel {
         lock(&self.state).directories.iter().cloned().collect()
     }
 
+    /// A map that libbpf makes with the programs.
+    fn add_map(&self, state: &mut State, map: &Map) -> PretendFd {
+        let id = next_id(state);
+        let info = MapInfo {
+            id,
+            map_type: map.map_type,
+            key_size: map.key_size,
+            value_size: map.value_size,
+            max_entries: match map.max_entries {
+                MaxEntries::Count(count) => count,
+                MaxEntries::PossibleCpus => self.target.possible_cpus,
+            },
+            map_flags: map.map_flags,
+            map_extra: map.map_extra,
+            btf_id: 0,
+            btf_key_type_id: 0,
+            btf_value_type_id: 0,
+        };
+        state.maps.insert(id, PretendMap::new(info));
+        self.open(state, id)
+    }
+
     fn open(&self, state: &mut State, id: u32) -> PretendFd {
         let number = FIRST_FD.saturating_add(state.descriptors);
         state.descriptors = state.descriptors.saturating_add(1);
@@ -104,9 +156,15 @@ impl RecordingKernel {
         PretendFd {
             number,
             id,
+            program: false,
             state: Arc::clone(&self.state),
         }
     }
+}
+
+fn next_id(state: &State) -> u32 {
+    let last = u32::try_from(state.maps.len()).unwrap_or(u32::MAX);
+    last.saturating_add(1)
 }
 
 /// The state stays usable even if a thread died while holding it: it is only written whole.
@@ -149,9 +207,7 @@ impl Kernel for RecordingKernel {
 
     fn create_map(&self, attributes: &MapAttributes<'_, PretendFd>) -> Result<PretendFd, Errno> {
         let mut state = lock(&self.state);
-        let id = u32::try_from(state.maps.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
+        let id = next_id(&state);
         let fd = self.open(&mut state, id);
         let info = MapInfo {
             id,
@@ -165,15 +221,7 @@ impl Kernel for RecordingKernel {
             btf_key_type_id: 0,
             btf_value_type_id: 0,
         };
-        state.maps.insert(
-            id,
-            PretendMap {
-                info,
-                frozen: false,
-                value: Vec::new(),
-                slots: BTreeMap::new(),
-            },
-        );
+        state.maps.insert(id, PretendMap::new(info));
         let attributes = RecordedAttributes::new(attributes);
         state.calls.push(RecordedCall::CreateMap {
             attributes,
@@ -277,7 +325,7 @@ impl Kernel for RecordingKernel {
         if state.pins.contains_key(path) {
             return Err(Errno::EEXIST);
         }
-        state.pins.insert(path.to_owned(), map.id);
+        state.pins.insert(path.to_owned(), (map.id, map.program));
         state.calls.push(RecordedCall::Pin {
             map: map.number,
             path: path.to_owned(),
@@ -287,8 +335,80 @@ impl Kernel for RecordingKernel {
 
     fn open_pin(&self, path: &Path) -> Result<PretendFd, Errno> {
         let mut state = lock(&self.state);
-        let id = *state.pins.get(path).ok_or(Errno::ENOENT)?;
-        Ok(self.open(&mut state, id))
+        match *state.pins.get(path).ok_or(Errno::ENOENT)? {
+            (id, false) => Ok(self.open(&mut state, id)),
+            (_, true) => Err(Errno::EINVAL),
+        }
+    }
+
+    fn load_programs(
+        &self,
+        request: &ProgramRequest<'_, PretendFd>,
+    ) -> Result<ProgramAnswer<PretendFd>, ProgramFailure> {
+        let mut state = lock(&self.state);
+        let handed = request.maps.iter().filter_map(|it| it.fd);
+        let handed: Vec<&PretendFd> = handed.collect();
+        state.calls.push(RecordedCall::OpenObject {
+            size: request.object.len(),
+            maps: handed.iter().map(|fd| fd.number).collect(),
+        });
+        let mut maps = Vec::new();
+        for (index, wanted) in request.maps.iter().enumerate() {
+            if wanted.fd.is_some() {
+                continue;
+            }
+            let fd = self.add_map(&mut state, wanted.map);
+            state.calls.push(RecordedCall::MakeMap {
+                name: wanted.map.name.clone(),
+                map_type: wanted.map.map_type,
+                fd: fd.number,
+            });
+            maps.push((index, fd));
+        }
+        let mut programs = Vec::new();
+        for program in request.programs.iter().filter(|it| it.is_loaded()) {
+            state.programs = state.programs.saturating_add(1);
+            let id = state.programs;
+            let mut fd = self.open(&mut state, id);
+            fd.program = true;
+            state.calls.push(RecordedCall::LoadProgram {
+                name: program.name.clone(),
+                section: program.section.clone(),
+                fd: fd.number,
+            });
+            // Which maps a program uses, only libbpf knows; here it is all of them.
+            let made = maps.iter().map(|(_, map)| map.id);
+            let maps = handed.iter().map(|map| map.id).chain(made).collect();
+            programs.push(MadeProgram {
+                name: program.name.clone(),
+                id,
+                fd,
+                maps,
+            });
+        }
+        Ok(ProgramAnswer {
+            programs,
+            maps,
+            messages: Vec::new(),
+            memlock_raised: false,
+        })
+    }
+
+    fn program_by_id(&self, id: u32) -> Result<PretendFd, Errno> {
+        let mut state = lock(&self.state);
+        if id == 0 || id > state.programs {
+            return Err(Errno::ENOENT);
+        }
+        let mut fd = self.open(&mut state, id);
+        fd.program = true;
+        Ok(fd)
+    }
+
+    fn pinned_program(&self, path: &Path) -> Result<u32, Errno> {
+        match *lock(&self.state).pins.get(path).ok_or(Errno::ENOENT)? {
+            (id, true) => Ok(id),
+            (_, false) => Err(Errno::EINVAL),
+        }
     }
 
     fn reuse_pin(&self, path: &Path, _: u32) -> Result<Pinned<PretendFd>, Errno> {
@@ -373,8 +493,8 @@ impl Kernel for RecordingKernel {
         None
     }
 
-    fn kernel_structs(&self, _: &[&str]) -> Option<Vec<bool>> {
-        None
+    fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {
+        (self.structs)(names)
     }
 
     fn raise_memlock(&self) -> Result<(), Errno> {

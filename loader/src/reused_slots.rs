@@ -44,7 +44,11 @@ struct Odd {
 
 impl<K: Kernel> Load<'_, K> {
     /// Does with the slots of the reused outer maps what the policy says.
-    pub(crate) fn reused_slots(&mut self, outers: &[usize], ids: &[u32]) -> Result<(), Diagnostic> {
+    pub(crate) fn reused_slots(
+        &mut self,
+        outers: &[usize],
+        ids: &[Option<u32>],
+    ) -> Result<(), Diagnostic> {
         if outers.is_empty() {
             return Ok(());
         }
@@ -88,9 +92,9 @@ impl<K: Kernel> Load<'_, K> {
         map: &Map,
         policy: SlotPolicy,
         targets: &HashMap<&str, usize>,
-        ids: &[u32],
+        ids: &[Option<u32>],
     ) -> Result<Vec<Odd>, Diagnostic> {
-        let Some(outer) = self.maps.get(index) else {
+        let Some(outer) = self.made(index) else {
             return Ok(Vec::new());
         };
         let slow = policy == SlotPolicy::Keep
@@ -115,7 +119,7 @@ impl<K: Kernel> Load<'_, K> {
                     .map(&map.name)
                     .at(map.source.as_ref(), "declared here")
             })?;
-            if holds != ids.get(target).copied() {
+            if holds != ids.get(target).copied().flatten() {
                 odd.push(Odd {
                     slot: slot.index,
                     target,
@@ -169,7 +173,7 @@ impl<K: Kernel> Load<'_, K> {
                 map: change.map,
                 slot: change.slot,
                 name: &self.plan.maps.get(change.target)?.name,
-                fd: &self.maps.get(change.target)?.fd,
+                fd: &self.maps.get(change.target)?.as_ref()?.fd,
             })
         });
         let puts: Vec<_> = puts.collect();
@@ -222,7 +226,7 @@ impl<K: Kernel> Load<'_, K> {
         let plan = self.plan;
         let mut in_a_slot: HashSet<&str> = HashSet::new();
         for (index, map) in plan.maps.iter().enumerate() {
-            let reused = self.maps.get(index).is_some_and(|made| made.reused);
+            let reused = self.made(index).is_some_and(|made| made.reused);
             for slot in map.slots.iter().filter(|_| !reused) {
                 if let SlotTarget::Map(name) = &slot.target {
                     in_a_slot.insert(name);
@@ -235,7 +239,7 @@ impl<K: Kernel> Load<'_, K> {
             let Some(map) = plan.maps.get(*target) else {
                 continue;
             };
-            let reused = self.maps.get(*target).is_some_and(|made| made.reused);
+            let reused = self.made(*target).is_some_and(|made| made.reused);
             if reused
                 || changed.contains(target)
                 || in_a_slot.contains(map.name.as_str())
@@ -266,8 +270,7 @@ impl<K: Kernel> Load<'_, K> {
         let mut left = Vec::new();
         let mut puts = Vec::new();
         for change in &changes {
-            let (Some(outer), Some(target)) =
-                (self.maps.get(change.map), self.maps.get(change.target))
+            let (Some(outer), Some(target)) = (self.made(change.map), self.made(change.target))
             else {
                 continue;
             };
@@ -297,7 +300,7 @@ impl<K: Kernel> Load<'_, K> {
         if filler.put(&puts, &mut |_| Ok(())).is_err() {
             // That ends at the first failure; here, every slot counts.
             for put in &puts {
-                let Some(outer) = self.maps.get(put.map) else {
+                let Some(outer) = self.made(put.map) else {
                     continue;
                 };
                 if let Err(errno) = self.kernel.update_slot(&outer.fd, put.slot, put.fd) {

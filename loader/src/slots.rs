@@ -110,7 +110,7 @@ pub(crate) struct Filler<'a, K: Kernel> {
     plan: &'a Plan,
     kernel: &'a K,
     /// In the plan's order.
-    maps: &'a [Created<K::Fd>],
+    maps: &'a [Option<Created<K::Fd>>],
     by_name: HashMap<&'a str, usize>,
 }
 
@@ -126,7 +126,7 @@ pub(crate) struct Filled {
 }
 
 impl<'a, K: Kernel> Filler<'a, K> {
-    pub(crate) fn new(plan: &'a Plan, kernel: &'a K, maps: &'a [Created<K::Fd>]) -> Self {
+    pub(crate) fn new(plan: &'a Plan, kernel: &'a K, maps: &'a [Option<Created<K::Fd>>]) -> Self {
         let by_name = plan.maps.iter().enumerate();
         let by_name = by_name
             .map(|(index, map)| (map.name.as_str(), index))
@@ -162,7 +162,7 @@ impl<'a, K: Kernel> Filler<'a, K> {
         let jobs = puts.iter().filter_map(|put| {
             Some(Job {
                 map: put.map,
-                outer: &self.maps.get(put.map)?.fd,
+                outer: &self.maps.get(put.map)?.as_ref()?.fd,
                 slot: put.slot,
                 name: put.name,
                 fd: put.fd,
@@ -200,7 +200,8 @@ impl<'a, K: Kernel> Filler<'a, K> {
     }
 
     fn jobs_of(&self, index: usize, jobs: &mut Vec<Job<'a, K::Fd>>) -> Result<(), Diagnostic> {
-        let (Some(map), Some(outer)) = (self.plan.maps.get(index), self.maps.get(index)) else {
+        let (Some(map), Some(Some(outer))) = (self.plan.maps.get(index), self.maps.get(index))
+        else {
             return Ok(());
         };
         jobs.reserve(map.slots.len());
@@ -211,7 +212,7 @@ impl<'a, K: Kernel> Filler<'a, K> {
             let target = self
                 .by_name
                 .get(name.as_str())
-                .and_then(|target| self.maps.get(*target));
+                .and_then(|target| self.maps.get(*target)?.as_ref());
             let target = target.ok_or_else(|| {
                 let name = name.escape_debug();
                 Diagnostic::error(

@@ -1,11 +1,15 @@
-//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`types`] and
-//! `linker`.
+//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`types`],
+//! `linker`, `programs` and `messages`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
 #[cfg(feature = "link")]
 pub(crate) mod linker;
+#[cfg(any(feature = "link", feature = "programs"))]
+mod messages;
+#[cfg(feature = "programs")]
+mod programs;
 mod system;
 mod types;
 
@@ -18,7 +22,10 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
-use crate::kernel::{BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned};
+use crate::kernel::{
+    BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned, ProgramAnswer,
+    ProgramFailure, ProgramRequest,
+};
 
 /// The running kernel.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,6 +76,18 @@ impl Descriptor {
 
     /// Refuses maps whose slots are not 4 bytes for 4 bytes: the kernel would copy more than the
     /// caller has.
+    fn with_slots(&self) -> Result<BorrowedFd<'_>, Errno> {
+        match self.shape {
+            Some(Shape {
+                map_type,
+                key_size: 4,
+                value_size: 4,
+            }) if map_type.0 == uapi::BPF_MAP_TYPE_PROG_ARRAY => Ok(self.as_fd()),
+            _ => self.outer(),
+        }
+    }
+
+    /// As above, and only outer maps.
     fn outer(&self) -> Result<BorrowedFd<'_>, Errno> {
         match self.shape {
             Some(shape)
@@ -152,11 +171,11 @@ impl Kernel for RealKernel {
     }
 
     fn update_slot(&self, outer: &Descriptor, index: u32, map: &Descriptor) -> Result<(), Errno> {
-        bpf::update_elem(outer.outer()?, index, &map.raw().to_ne_bytes())
+        bpf::update_elem(outer.with_slots()?, index, &map.raw().to_ne_bytes())
     }
 
     fn slot(&self, outer: &Descriptor, index: u32) -> Result<Option<u32>, Errno> {
-        let id = match bpf::lookup_elem(outer.outer()?, index, size_of::<u32>()) {
+        let id = match bpf::lookup_elem(outer.with_slots()?, index, size_of::<u32>()) {
             Ok(id) => id,
             Err(Errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(errno),
@@ -166,7 +185,7 @@ impl Kernel for RealKernel {
     }
 
     fn clear_slot(&self, outer: &Descriptor, index: u32) -> Result<(), Errno> {
-        bpf::delete_elem(outer.outer()?, index)
+        bpf::delete_elem(outer.with_slots()?, index)
     }
 
     fn write(&self, map: &Descriptor, index: u32, value: &[u8]) -> Result<(), Errno> {
@@ -204,6 +223,45 @@ impl Kernel for RealKernel {
             Pinned::Map(()) => describe(fd),
             Pinned::Other(_) => Err(Errno::EINVAL),
         }
+    }
+
+    #[cfg(feature = "programs")]
+    fn load_programs(
+        &self,
+        request: &ProgramRequest<'_, Descriptor>,
+    ) -> Result<ProgramAnswer<Descriptor>, ProgramFailure> {
+        programs::load(request)
+    }
+
+    #[cfg(not(feature = "programs"))]
+    fn load_programs(
+        &self,
+        _: &ProgramRequest<'_, Descriptor>,
+    ) -> Result<ProgramAnswer<Descriptor>, ProgramFailure> {
+        Err(ProgramFailure {
+            stage: crate::kernel::ProgramStage::Open,
+            errno: Errno(libc::ENOSYS),
+            program: None,
+            log: None,
+            messages: vec!["built without the feature `programs` of bpfplan-loader".to_owned()],
+        })
+    }
+
+    fn program_by_id(&self, id: u32) -> Result<Descriptor, Errno> {
+        Ok(Descriptor {
+            fd: bpf::program_by_id(id)?,
+            shape: None,
+        })
+    }
+
+    fn pinned_program(&self, path: &Path) -> Result<u32, Errno> {
+        let fd = bpf::open_pin(&c_path(path)?, 0)?;
+        if system::kind(fd.as_fd())? != Pinned::Other(system::PROGRAM) {
+            return Err(Errno::EINVAL);
+        }
+        let mut info = libbpf_sys::bpf_prog_info::default();
+        bpf::program_info(fd.as_fd(), &mut info)?;
+        Ok(info.id)
     }
 
     fn reuse_pin(&self, path: &Path, flags: u32) -> Result<Pinned<Descriptor>, Errno> {

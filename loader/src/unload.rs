@@ -6,7 +6,7 @@ use bpfplan_plan::{Diagnostic, Severity};
 
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
-use crate::journal::{Removal, remove_pin};
+use crate::journal::{Entered, Removal, remove_pin};
 use crate::kernel::{Errno, Kernel};
 use crate::pins;
 use crate::record::{self, Record};
@@ -25,7 +25,7 @@ pub struct Unloaded {
 /// Removes the pins that a load made in the directory, and the directory if the load made it and
 /// nothing else is in it.
 ///
-/// A pin is the load's if the map behind it has the id that the record names; whatever else is
+/// A pin is the load's if the map or program behind it has the id that the record names; whatever else is
 /// there stays. The record goes last, so an unload that was interrupted can be run again.
 ///
 /// # Errors
@@ -48,9 +48,19 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
         diagnostics: Vec::new(),
     };
     let mut failures = Vec::new();
+    for program in record.programs.iter().rev() {
+        let path = directory.join(&program.pin);
+        match remove(kernel, &path, Entered::Program(program.id), &mut done) {
+            Ok(None) => {}
+            Ok(Some(finding)) => done
+                .diagnostics
+                .push(finding.program(program.name.as_str())),
+            Err(failure) => failures.push(failure.program(program.name.as_str())),
+        }
+    }
     for map in record.maps.iter().rev() {
         let path = directory.join(&map.pin);
-        match remove(kernel, &path, map.id, &mut done) {
+        match remove(kernel, &path, Entered::Map(map.id), &mut done) {
             Ok(None) => {}
             Ok(Some(finding)) => done.diagnostics.push(finding.map(&map.name)),
             Err(failure) => failures.push(failure.map(&map.name)),
@@ -60,7 +70,7 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
         failures.extend(done.diagnostics);
         return Err(LoadError::new(ErrorKind::Kernel, failures));
     }
-    match remove(kernel, &record_path, record_id, &mut done) {
+    match remove(kernel, &record_path, Entered::Map(record_id), &mut done) {
         Ok(finding) => done.diagnostics.extend(finding),
         Err(failure) => {
             let mut diagnostics = vec![failure];
@@ -92,11 +102,15 @@ pub fn unload<K: Kernel>(kernel: &K, directory: &Path) -> Result<Unloaded, LoadE
 fn remove<K: Kernel>(
     kernel: &K,
     path: &Path,
-    id: u32,
+    what: Entered,
     done: &mut Unloaded,
 ) -> Result<Option<Diagnostic>, Diagnostic> {
     let shown = path.display();
-    match remove_pin(kernel, path, id) {
+    let (kind, id) = match what {
+        Entered::Map(id) => ("map", id),
+        Entered::Program(id) => ("program", id),
+    };
+    match remove_pin(kernel, path, what) {
         Ok(Removal::Done) => {
             done.removed.push(path.to_owned());
             Ok(None)
@@ -109,9 +123,9 @@ fn remove<K: Kernel>(
         Ok(Removal::NotOurs) => Ok(Some(
             Diagnostic::warning(
                 codes::NOT_OURS,
-                format!("{shown} stays: it is not the map that the load created"),
+                format!("{shown} stays: it is not the {kind} that the load created"),
             )
-            .note(format!("the load created the map with id {id}")),
+            .note(format!("the load created the {kind} with id {id}")),
         )),
         Err(errno) => Err(Diagnostic::error(
             codes::NOT_REMOVED,

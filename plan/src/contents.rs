@@ -46,6 +46,16 @@ pub fn stored(bytes: &[u8]) -> &[u8] {
     end.and_then(|end| bytes.get(..=end)).unwrap_or_default()
 }
 
+/// SHA-256 in lower-case hex, as in [`crate::Object::sha256`].
+#[must_use]
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// SHA-256 of `size` bytes that begin with `bytes`, in lower-case hex.
 fn sha256(bytes: &[u8], size: u32) -> String {
     let size = usize::try_from(size).unwrap_or(usize::MAX);
@@ -58,8 +68,7 @@ fn sha256(bytes: &[u8], size: u32) -> String {
         hash.update(part);
         left -= part.len();
     }
-    let digest = hash.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.finalize())
 }
 
 #[cfg(test)]

@@ -72,6 +72,8 @@ pub struct Diagnostic {
     pub object: Option<String>,
     /// Name of the map that it is about.
     pub map: Option<String>,
+    /// Name of the program that it is about.
+    pub program: Option<Box<str>>,
     /// Field of the map's declaration that it is about, such as `max_entries` or `values[3]`.
     pub field: Option<String>,
     /// Places in the source, the primary one first; empty without DWARF.
@@ -84,6 +86,8 @@ pub struct Diagnostic {
     pub notes: Vec<String>,
     /// What to do next.
     pub help: Option<String>,
+    /// The verifier's log of a program that the kernel refused, whole.
+    pub log: Option<Box<str>>,
 }
 
 impl Diagnostic {
@@ -108,11 +112,13 @@ impl Diagnostic {
             message: message.into(),
             object: None,
             map: None,
+            program: None,
             field: None,
             labels: Vec::new(),
             differences: Vec::new(),
             notes: Vec::new(),
             help: None,
+            log: None,
         }
     }
 
@@ -120,6 +126,13 @@ impl Diagnostic {
     #[must_use]
     pub fn map(mut self, name: impl Into<String>) -> Self {
         self.map = Some(name.into());
+        self
+    }
+
+    /// Names the program.
+    #[must_use]
+    pub fn program(mut self, name: impl Into<Box<str>>) -> Self {
+        self.program = Some(name.into());
         self
     }
 
@@ -186,6 +199,9 @@ impl fmt::Display for Diagnostic {
         write!(f, "{}[{}]: ", self.severity, self.code)?;
         if let Some(map) = &self.map {
             write!(f, "map '{}': ", map.escape_debug())?;
+        }
+        if let Some(program) = &self.program {
+            write!(f, "program '{}': ", program.escape_debug())?;
         }
         f.write_str(&self.message)
     }

@@ -166,6 +166,15 @@ pub struct Program {
     pub section: String,
 }
 
+impl Program {
+    /// Whether a load of the object loads it: libbpf leaves out programs whose section's name
+    /// begins with a `?`.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        !self.section.starts_with('?')
+    }
+}
+
 /// A kernel configuration value: an extern variable in `.kconfig`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -228,6 +237,12 @@ impl<I> Map<I> {
         }
         let end = self.name.floor_char_boundary(limit.min(self.name.len()));
         self.name.get(..end).unwrap_or_default().into()
+    }
+
+    /// Whether this is an arena.
+    #[must_use]
+    pub fn is_arena(&self) -> bool {
+        self.map_type.0 == uapi::BPF_MAP_TYPE_ARENA
     }
 
     /// Whether this is an outer map (`ARRAY_OF_MAPS` or `HASH_OF_MAPS`).

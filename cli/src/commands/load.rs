@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
-    ErrorKind, Kernel, LoadError, LoadOptions, Loaded, PIN_ROOT, Progress, RealKernel,
+    ErrorKind, Kernel, LoadError, LoadOptions, Loaded, PIN_ROOT, Programs, Progress, RealKernel,
     RecordingKernel, SlotPolicy, load, load_with,
 };
 use bpfplan_plan::rules::Target;
@@ -15,10 +15,11 @@ use bpfplan_plan::{Diagnostic, Plan, Step};
 use serde::Serialize;
 
 use crate::args::{LoadArgs, LoadFormat, Slots};
-use crate::documents::{DryRunDocument, LoadDocument, LoadedMap};
+use crate::documents::{DryRunDocument, LoadDocument, LoadedMap, LoadedProgram};
 use crate::exit::Exit;
 use crate::input::{self, Input};
 use crate::output;
+use crate::programs;
 use crate::render::escape::plain;
 use crate::signals;
 
@@ -30,21 +31,28 @@ pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
     let input = input::read(&args.inputs, false)
         .and_then(|input| input.overridden(&args.inputs, &args.overrides));
-    let input = match input {
+    let mut input = match input {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
             return Ok(Exit::Refused);
         }
     };
+    let programs = match programs::choice(args, &mut input) {
+        Ok(programs) => programs,
+        Err((exit, diagnostics)) => {
+            output::failure(&diagnostics, json)?;
+            return Ok(exit);
+        }
+    };
     if args.dry_run {
-        dry_run(args, input, json)
+        dry_run(args, input, programs, json)
     } else {
-        load_maps(args, input, json)
+        load_maps(args, input, programs, json)
     }
 }
 
-fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
+fn load_maps(args: &LoadArgs, input: Input, programs: Programs, json: bool) -> io::Result<Exit> {
     // From before the first map on: a signal in the middle would leave half a load.
     let mut signals = signals::collect()?;
     let mut caught = None;
@@ -54,6 +62,7 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         slots: args.slots.map(policy),
         hold: args.hold,
         raise_nofile: true,
+        programs,
     };
     let mut say = |progress: Progress<'_>| {
         if args.verbose && progress != Progress::Filling {
@@ -83,14 +92,18 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         document(&loaded, warnings).and_then(|text| output::result(&text))
     } else {
         output::diagnostics(&warnings);
-        output::result(&report(&input.plan, &loaded, args.pin_maps.as_deref()))
+        output::result(&report(&input.plan, &loaded))
     };
     // Somebody may have read enough of the output and still need the maps.
     if args.hold {
         output::talk(&format!(
             "holding {}; Ctrl-C or SIGTERM lets go of {}",
-            count(loaded.maps.len(), "map"),
-            if loaded.maps.len() == 1 { "it" } else { "them" },
+            things(&loaded),
+            if loaded.maps.len() + loaded.programs.len() == 1 {
+                "it"
+            } else {
+                "them"
+            },
         ));
         signals.forever().next();
     }
@@ -98,16 +111,22 @@ fn load_maps(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
 }
 
 /// Executes the plan on a kernel that only writes down the calls.
-fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
+fn dry_run(args: &LoadArgs, input: Input, mut programs: Programs, json: bool) -> io::Result<Exit> {
     let machine = RealKernel::new();
     let target = Target {
         page_size: machine.page_size(),
         possible_cpus: machine.possible_cpus().unwrap_or(1),
     };
-    let mut kernel = RecordingKernel::new(target);
+    let mut kernel =
+        RecordingKernel::new(target).with_structs(|names| RealKernel::new().kernel_structs(names));
     let pin_maps = args.pin_maps.as_deref().map(resolved);
+    let mut pin_progs = None;
+    if let Programs::Load(options) = &mut programs {
+        options.pin = options.pin.as_deref().map(resolved);
+        pin_progs = options.pin.clone();
+    }
     let pin_root = resolved(args.pin_root.as_deref().unwrap_or(Path::new(PIN_ROOT)));
-    for directory in pin_maps.iter().chain([&pin_root]) {
+    for directory in pin_maps.iter().chain(&pin_progs).chain([&pin_root]) {
         // A directory that is there is used, and any other is made: whether that works, only
         // the load itself can tell.
         let present = match directory.parent() {
@@ -122,6 +141,7 @@ fn dry_run(args: &LoadArgs, input: Input, json: bool) -> io::Result<Exit> {
         slots: args.slots.map(policy),
         hold: true,
         raise_nofile: false,
+        programs,
     };
     match load(&input.plan, &kernel, &options) {
         Ok(loaded) => {
@@ -191,8 +211,17 @@ fn document<K: Kernel>(loaded: &Loaded<K>, warnings: Vec<Diagnostic>) -> io::Res
         filled: map.filled,
         max_entries: map.max_entries,
     });
+    let programs = loaded.programs.iter().map(|program| LoadedProgram {
+        name: program.name.clone(),
+        id: program.id,
+        pinned: program
+            .pinned
+            .as_ref()
+            .map(|path| path.to_string_lossy().into_owned()),
+    });
     to_json(&LoadDocument {
         maps: maps.collect(),
+        programs: programs.collect(),
         warnings,
     })
 }
@@ -211,13 +240,16 @@ fn policy(slots: Slots) -> SlotPolicy {
     }
 }
 
-/// One line for each map, and one that sums up.
-fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) -> String {
-    let rows: Vec<[String; 4]> = plan
+/// One line for each map and each program, and one that sums up.
+fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>) -> String {
+    let pin = |path: Option<&PathBuf>| {
+        let text = path.map(|path| format!("  {}", path.display()));
+        plain(&text.unwrap_or_default()).into_owned()
+    };
+    let mut rows: Vec<[String; 4]> = loaded
         .maps
         .iter()
-        .zip(&loaded.maps)
-        .map(|(map, made)| {
+        .map(|made| {
             let mut slots = match made.filled {
                 0 => String::new(),
                 filled => format!("  {} filled", count(filled, "slot")),
@@ -225,18 +257,24 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
             if made.reused {
                 slots.push_str("  reused");
             }
-            let pin = made
-                .pinned
-                .as_ref()
-                .map(|path| format!("  {}", path.display()));
             [
-                plain(&map.name).into_owned(),
-                map.map_type.to_string(),
+                plain(&made.name).into_owned(),
+                made.map_type.to_string(),
                 format!("max_entries {}{slots}", made.max_entries),
-                plain(&pin.unwrap_or_default()).into_owned(),
+                pin(made.pinned.as_ref()),
             ]
         })
         .collect();
+    rows.extend(loaded.programs.iter().map(|made| {
+        [
+            plain(&made.name).into_owned(),
+            "program".to_owned(),
+            String::new(),
+            pin(made.pinned.as_ref()),
+        ]
+    }));
+    let maps = loaded.maps.iter().map(|map| map.id);
+    let ids = maps.chain(loaded.programs.iter().map(|program| program.id));
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -245,12 +283,11 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
     };
     let widths = [width(0), width(1), width(2)].map(Option::unwrap_or_default);
     let mut text = String::new();
-    for (row, made) in rows.iter().zip(&loaded.maps) {
+    for (row, id) in rows.iter().zip(ids) {
         let [name, kind, facts, pin] = row;
         let [name_width, kind_width, facts_width] = widths;
         let line = format!(
             "  {name:name_width$}  {kind:kind_width$}  id {id:<6}  {facts:facts_width$}{pin}",
-            id = made.id
         );
         text.push_str(line.trim_end());
         text.push('\n');
@@ -264,7 +301,7 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
         .map(|map| u64::from(map.filled))
         .sum::<u64>();
     let reused = loaded.maps.iter().filter(|map| map.reused).count();
-    let created = count(rows.len().saturating_sub(reused), "map");
+    let created = count(loaded.maps.len().saturating_sub(reused), "map");
     text.push_str(&format!("{created} created"));
     if reused > 0 {
         text.push_str(&format!(", {reused} reused"));
@@ -272,12 +309,19 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, directory: Option<&Path>) 
     if filled > 0 {
         text.push_str(&format!(", {} filled", count(filled, "slot")));
     }
-    if let Some(directory) = directory {
-        let directory = directory.to_string_lossy();
-        text.push_str(&format!(
-            "; `bpfplan unload {}` removes the pins",
-            plain(&directory)
-        ));
+    if !loaded.programs.is_empty() {
+        let programs = count(loaded.programs.len(), "program");
+        text.push_str(&format!(", {programs} loaded"));
+    }
+    let records = loaded.record.iter().chain(&loaded.program_record);
+    let unloads: Vec<String> = records
+        .filter_map(|record| record.parent())
+        .map(|directory| format!("`bpfplan unload {}`", plain(&directory.to_string_lossy())))
+        .collect();
+    match unloads.as_slice() {
+        [] => {}
+        [one] => text.push_str(&format!("; {one} removes the pins")),
+        many => text.push_str(&format!("; {} remove the pins", many.join(" and "))),
     }
     text.push_str(&named_pins::staying(plan, loaded));
     text.push_str(".\n");
@@ -318,8 +362,24 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
         Progress::MakeDirectory(path) => format!("make {}", path.display()),
         Progress::Record(path) => format!("record the load in {}", path.display()),
         Progress::Pin { map, path } => format!("pin {} to {}", name(map), path.display()),
+        Progress::LoadPrograms => {
+            let programs = plan.programs.iter().filter(|program| program.is_loaded());
+            format!("load {} with libbpf", count(programs.count(), "program"))
+        }
+        Progress::FillPrograms { map } => format!("fill {} with programs", name(map)),
+        Progress::PinProgram { name, path } => format!("pin {name} to {}", path.display()),
     };
     plain(&text).into_owned()
+}
+
+/// What a load made, in numbers.
+fn things<K: Kernel>(loaded: &Loaded<K>) -> String {
+    let maps = count(loaded.maps.len(), "map");
+    if loaded.programs.is_empty() {
+        return maps;
+    }
+    let programs = count(loaded.programs.len(), "program");
+    format!("{maps} and {programs}")
 }
 
 fn count(number: impl TryInto<u64>, noun: &str) -> String {

@@ -17,6 +17,9 @@ fn headline(diagnostic: &Diagnostic) -> String {
     if let Some(map) = &diagnostic.map {
         text.push_str(&format!("map '{}'", plain(map)));
     }
+    if let Some(program) = &diagnostic.program {
+        text.push_str(&format!("program '{}'", plain(program)));
+    }
     // The field is named once, by whoever names it better.
     let field = diagnostic
         .field

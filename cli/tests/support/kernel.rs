@@ -59,6 +59,7 @@ impl Pins {
         self.0.to_str().unwrap()
     }
 
+    #[allow(dead_code, reason = "each test binary uses its part")]
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self
             .0

@@ -144,6 +144,17 @@ impl Fields {
         }
     }
 
+    /// How to pin it all the same.
+    pub(super) fn pinning_help(&self) -> &'static str {
+        match self.pinning {
+            2 => {
+                "pin it with --pin-maps DIR; declared as proposed, it is pinned where iproute2 \
+                 looks for it with --pin-root /sys/fs/bpf/tc/globals"
+            }
+            _ => "pin it with --pin-maps DIR",
+        }
+    }
+
     /// What iproute2 does about pins and nobody does here.
     pub(super) fn pinning_lost(&self) -> Option<String> {
         let what = match self.pinning {

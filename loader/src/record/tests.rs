@@ -1,6 +1,6 @@
 use bpfplan_plan::BtfIds;
 
-use super::{HEADER, Record, RecordedMap, RecordedTemplate};
+use super::{HEADER, Record, RecordedMap, RecordedProgram, RecordedTemplate};
 
 fn record() -> Record {
     let map = |name: &str, id, template| RecordedMap {
@@ -28,6 +28,11 @@ fn record() -> Record {
         sha256: Some("ab".repeat(32)),
         made_directory: true,
         btf: vec![0x9f, 0xeb, 1, 0],
+        programs: vec![RecordedProgram {
+            name: "enter".to_owned(),
+            pin: "enter".to_owned(),
+            id: 9,
+        }],
         maps: vec![map("lut_0", 7, None), map("luts", u32::MAX, Some(template))],
     }
 }

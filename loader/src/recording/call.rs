@@ -62,9 +62,34 @@ pub enum RecordedCall {
         /// The map.
         map: u32,
     },
+    /// libbpf's open of the object, with the maps that it gets.
+    OpenObject {
+        /// Size of the object in bytes.
+        size: usize,
+        /// The maps that are handed over.
+        maps: Vec<u32>,
+    },
+    /// `BPF_MAP_CREATE` by libbpf, with the programs.
+    MakeMap {
+        /// Name of the map in the plan.
+        name: String,
+        /// `map_type`.
+        map_type: MapType,
+        /// The new descriptor.
+        fd: u32,
+    },
+    /// `BPF_PROG_LOAD` by libbpf.
+    LoadProgram {
+        /// Name of the program.
+        name: String,
+        /// Its ELF section.
+        section: String,
+        /// The new descriptor.
+        fd: u32,
+    },
     /// `BPF_OBJ_PIN`.
     Pin {
-        /// The map.
+        /// The map or the program.
         map: u32,
         /// The path.
         path: PathBuf,
@@ -178,6 +203,25 @@ impl fmt::Display for RecordedCall {
                 write!(f, "map_update_elem(#{map}, {index}: {size} bytes)")
             }
             Self::Freeze { map } => write!(f, "map_freeze(#{map})"),
+            Self::OpenObject { size, maps } => {
+                write!(f, "libbpf_open({size} bytes, maps [")?;
+                for (place, map) in maps.iter().enumerate() {
+                    let comma = if place == 0 { "" } else { ", " };
+                    write!(f, "{comma}#{map}")?;
+                }
+                f.write_str("])")
+            }
+            Self::MakeMap { name, map_type, fd } => write!(
+                f,
+                "map_create({map_type}, name \"{}\") by libbpf = #{fd}",
+                name.escape_debug()
+            ),
+            Self::LoadProgram { name, section, fd } => write!(
+                f,
+                "prog_load(name \"{}\", section \"{}\") by libbpf = #{fd}",
+                name.escape_debug(),
+                section.escape_debug()
+            ),
             Self::Pin { map, path } => write!(f, "obj_pin(#{map}, {path:?})"),
             Self::MakeDir { path } => write!(f, "mkdir({path:?}, 0700)"),
             Self::RemoveDir { path } => write!(f, "rmdir({path:?})"),

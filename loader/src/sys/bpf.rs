@@ -262,6 +262,30 @@ pub(super) fn map_info(map: BorrowedFd<'_>) -> Result<MapInfo, Errno> {
     })
 }
 
+/// `info` is all zeros but for pointers to buffers and the number of elements that fit in them.
+pub(super) fn program_info(
+    program: BorrowedFd<'_>,
+    info: &mut libbpf_sys::bpf_prog_info,
+) -> Result<(), Errno> {
+    let size = size_of::<libbpf_sys::bpf_prog_info>();
+    let mut length = u32::try_from(size).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the kernel writes at most `length` bytes to `info`, which is that large, and to the
+    // buffers in it, whose size the caller has given.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(
+            program.as_raw_fd(),
+            std::ptr::from_mut(info).cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    check(result).map(drop)
+}
+
+pub(super) fn program_by_id(id: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the call takes nothing but a number.
+    own(check(unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) })?)
+}
+
 pub(super) fn map_by_id(id: u32) -> Result<OwnedFd, Errno> {
     // SAFETY: the call takes nothing but a number.
     own(check(unsafe { libbpf_sys::bpf_map_get_fd_by_id(id) })?)

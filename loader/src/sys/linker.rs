@@ -1,25 +1,21 @@
 //! libbpf's static linker, from bytes to bytes.
 
-use std::cell::RefCell;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr::{NonNull, null};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use libbpf_sys::{
-    __va_list_tag, bpf_linker, bpf_linker__add_buf, bpf_linker__finalize, bpf_linker__free,
-    bpf_linker__new_fd, libbpf_print_fn_t, libbpf_print_level, libbpf_set_print,
+    bpf_linker, bpf_linker__add_buf, bpf_linker__finalize, bpf_linker__free, bpf_linker__new_fd,
 };
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::bpf::last_errno;
+use super::messages::Collector;
 use crate::kernel::Errno;
 
-/// Bytes of a message that are kept.
-const MESSAGE: usize = 1024;
 /// Messages that are kept.
 const MESSAGES: usize = 8;
 /// Stack of the thread that links: merging types is recursive, so it grows with the objects.
@@ -49,25 +45,6 @@ pub(crate) struct Failure {
     pub(crate) messages: Vec<String>,
 }
 
-/// What printed before: libbpf has one place for such a function.
-static PRINTING: Mutex<libbpf_print_fn_t> = Mutex::new(None);
-/// One thread links at a time, because of that place.
-static LINKING: Mutex<()> = Mutex::new(());
-
-thread_local! {
-    /// The messages of this thread, if it is linking.
-    static MESSAGES_HERE: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
-}
-
-unsafe extern "C" {
-    fn vsnprintf(
-        buffer: *mut c_char,
-        size: usize,
-        format: *const c_char,
-        arguments: *mut __va_list_tag,
-    ) -> c_int;
-}
-
 /// Links objects.
 pub(crate) fn link(objects: &[&[u8]]) -> Result<Vec<u8>, Failure> {
     let bytes: usize = objects.iter().map(|object| object.len()).sum();
@@ -79,7 +56,6 @@ pub(crate) fn link(objects: &[&[u8]]) -> Result<Vec<u8>, Failure> {
         errno,
         messages: Vec::new(),
     };
-    let _one = LINKING.lock().unwrap_or_else(PoisonError::into_inner);
     thread::scope(|scope| {
         let thread = thread::Builder::new().stack_size(stack);
         let thread = thread
@@ -92,15 +68,15 @@ pub(crate) fn link(objects: &[&[u8]]) -> Result<Vec<u8>, Failure> {
 }
 
 fn link_here(objects: &[&[u8]]) -> Result<Vec<u8>, Failure> {
-    MESSAGES_HERE.set(Some(Vec::new()));
-    let listening = Listening::start();
-    let result = run(objects);
-    drop(listening);
-    let messages = MESSAGES_HERE.take().unwrap_or_default();
-    result.map_err(|(step, errno)| Failure {
-        step,
-        errno,
-        messages,
+    let collector = Collector::start();
+    run(objects).map_err(|(step, errno)| {
+        let mut messages = collector.take().messages;
+        messages.truncate(MESSAGES);
+        Failure {
+            step,
+            errno,
+            messages,
+        }
     })
 }
 
@@ -177,60 +153,4 @@ fn check(error: c_int) -> Result<(), Errno> {
     } else {
         Err(Errno(error.saturating_neg()))
     }
-}
-
-/// As long as this lives, libbpf prints through [`listen`].
-struct Listening(());
-
-impl Listening {
-    fn start() -> Self {
-        // Others that print wait until it is known where to.
-        let mut printing = PRINTING.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: `listen` is a function that may be called at any time from any thread.
-        *printing = unsafe { libbpf_set_print(Some(listen)) };
-        Self(())
-    }
-}
-
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let mut printing = PRINTING.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: this is what was set before, by whoever is responsible for it.
-        unsafe { libbpf_set_print(printing.take()) };
-    }
-}
-
-/// Keeps what libbpf prints on the thread that links, and hands on what it prints elsewhere.
-unsafe extern "C" fn listen(
-    level: libbpf_print_level,
-    format: *const c_char,
-    arguments: *mut __va_list_tag,
-) -> c_int {
-    let keep = MESSAGES_HERE.with(|here| here.try_borrow().is_ok_and(|here| here.is_some()));
-    if !keep {
-        let before = *PRINTING.lock().unwrap_or_else(PoisonError::into_inner);
-        return match before {
-            // SAFETY: the function was libbpf's before and gets what it would have got.
-            Some(before) => unsafe { before(level, format, arguments) },
-            None => 0,
-        };
-    }
-    if level != libbpf_sys::LIBBPF_WARN {
-        return 0;
-    }
-    let mut buffer = [0_u8; MESSAGE];
-    // SAFETY: libbpf passes a format with the arguments that it names; the buffer has the size
-    // that is given, and a NUL is written within it.
-    let length = unsafe { vsnprintf(buffer.as_mut_ptr().cast(), MESSAGE, format, arguments) };
-    if let Ok(text) = CStr::from_bytes_until_nul(&buffer) {
-        let text = text.to_string_lossy();
-        let text = text.trim_start_matches("libbpf: ").trim_end().to_owned();
-        MESSAGES_HERE.with(|here| {
-            let mut here = here.borrow_mut();
-            if let Some(messages) = here.as_mut().filter(|list| list.len() < MESSAGES) {
-                messages.push(text);
-            }
-        });
-    }
-    length
 }

@@ -55,6 +55,9 @@ pub(super) fn lock_dir(path: &Path) -> Result<OwnedFd, Errno> {
     Err(Errno::EWOULDBLOCK)
 }
 
+/// What [`kind`] calls a program.
+pub(super) const PROGRAM: &str = "a program";
+
 /// What a descriptor of `bpf(2)` is. Information about programs has the same layout at its
 /// beginning as that about maps, so that does not tell.
 pub(super) fn kind(fd: BorrowedFd<'_>) -> Result<Pinned<()>, Errno> {
@@ -62,7 +65,7 @@ pub(super) fn kind(fd: BorrowedFd<'_>) -> Result<Pinned<()>, Errno> {
         .map_err(|error| errno_of(&error))?;
     Ok(match link.to_str() {
         Some("anon_inode:bpf-map") => Pinned::Map(()),
-        Some("anon_inode:bpf-prog") => Pinned::Other("a program"),
+        Some("anon_inode:bpf-prog") => Pinned::Other(PROGRAM),
         Some("anon_inode:bpf_link" | "anon_inode:bpf-link") => Pinned::Other("a link"),
         _ => Pinned::Other("something else"),
     })

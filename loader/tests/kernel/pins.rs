@@ -121,7 +121,7 @@ pub(crate) fn unload_refuses_forged_records() -> Result<(), Failed> {
     let mut trailing = bytes.clone();
     trailing.extend([0; 8]);
     let mut newer = bytes.clone();
-    newer[8] = 2;
+    newer[8] = (record::VERSION + 1) as u8;
     let forged: [(&str, u32, Vec<u8>, bool); 7] = [
         ("hash", uapi::BPF_MAP_TYPE_HASH, bytes.clone(), true),
         ("not frozen", uapi::BPF_MAP_TYPE_ARRAY, bytes.clone(), false),

@@ -73,9 +73,21 @@ pub(crate) fn put(outer: &impl AsFd, index: u32, map: &impl AsFd) -> bool {
     result == 0
 }
 
-/// Whether there is no map with that id: an error other than `ENOENT` proves nothing.
+/// Whether there is no map with that id.
+///
+/// It is not opened: a program array that is opened and closed while the kernel empties it, which
+/// happens after its last descriptor is closed, is never freed (seen with Linux 6.18).
 fn is_gone(id: u32) -> bool {
-    open(id).is_none() && std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)
+    let mut next = 0u32;
+    // SAFETY: the kernel writes one number to the pointer, which is that of a live one.
+    let result = unsafe { libbpf_sys::bpf_map_get_next_id(id.saturating_sub(1), &raw mut next) };
+    match result {
+        0 => next != id,
+        error => {
+            assert_eq!(error, -libc::ENOENT, "the kernel lists its maps");
+            true
+        }
+    }
 }
 
 /// Waits until no map with one of the ids is left; gives those that stay.

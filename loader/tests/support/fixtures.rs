@@ -21,6 +21,8 @@ pub struct Fixture {
     pub slots: Vec<(String, u32, String)>,
     /// Why bpfplan and libbpf differ on purpose.
     pub deviates: Option<String>,
+    /// What the kernel or libbpf says when the programs are loaded, too, if it refuses them.
+    pub programs_refused: Option<String>,
     /// The whole source, for tests that look for what a fixture uses.
     pub source: String,
 }
@@ -101,6 +103,9 @@ fn read(name: &str, object: &Path) -> Fixture {
         deviates: expects
             .iter()
             .find_map(|line| Some(line.strip_prefix("deviates")?.trim().to_owned())),
+        programs_refused: expects
+            .iter()
+            .find_map(|line| Some(line.strip_prefix("programs refused")?.trim().to_owned())),
         source,
     }
 }

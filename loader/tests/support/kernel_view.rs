@@ -94,6 +94,68 @@ pub fn slots(fd: RawFd) -> BTreeMap<u32, String> {
     }
 }
 
+/// What the kernel says of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramView {
+    pub name: String,
+    pub program_type: u32,
+    /// A hash of the instructions as they were loaded, without the numbers of maps.
+    pub tag: [u8; 8],
+    pub maps: u32,
+    pub gpl: bool,
+    pub has_btf: bool,
+}
+
+fn program_info(fd: RawFd) -> sys::bpf_prog_info {
+    // SAFETY: all-zero is a valid value of this plain C struct, and its size is passed along.
+    unsafe {
+        let mut info: sys::bpf_prog_info = zeroed();
+        let mut size = u32::try_from(size_of::<sys::bpf_prog_info>()).unwrap();
+        let error = sys::bpf_prog_get_info_by_fd(fd, &raw mut info, &raw mut size);
+        assert_eq!(0, error, "info of descriptor {fd}");
+        info
+    }
+}
+
+pub fn program(fd: RawFd) -> ProgramView {
+    let info = program_info(fd);
+    // SAFETY: the kernel terminates the name within its 16 bytes.
+    let name = unsafe { CStr::from_ptr(info.name.as_ptr()) };
+    ProgramView {
+        name: name.to_string_lossy().into_owned(),
+        program_type: info.type_,
+        tag: info.tag,
+        maps: info.nr_map_ids,
+        gpl: info.gpl_compatible() != 0,
+        has_btf: info.btf_id != 0,
+    }
+}
+
+/// The slots of a program array: index to the kernel's name of the program.
+pub fn program_slots(fd: RawFd) -> BTreeMap<u32, String> {
+    let mut slots = BTreeMap::new();
+    for index in 0..info(fd).max_entries {
+        let mut id = 0u32;
+        // SAFETY: keys and values of a program array have four bytes.
+        let found = unsafe {
+            sys::bpf_map_lookup_elem(
+                fd,
+                std::ptr::from_ref(&index).cast(),
+                from_mut(&mut id).cast(),
+            )
+        };
+        if found == 0 {
+            // SAFETY: the answer is a descriptor that nobody else owns, or negative.
+            let fd = unsafe { sys::bpf_prog_get_fd_by_id(id) };
+            assert!(fd >= 0, "the program in slot {index} is alive");
+            // SAFETY: as above.
+            let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+            slots.insert(index, program(fd.as_raw_fd()).name);
+        }
+    }
+    slots
+}
+
 /// The first element of an array, `None` if user space cannot read it.
 pub fn element(fd: RawFd) -> Option<Vec<u8>> {
     let mut value = vec![0u8; info(fd).value_size as usize];

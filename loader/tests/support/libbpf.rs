@@ -106,6 +106,25 @@ impl Object {
         count
     }
 
+    /// Names and descriptors of the programs that are loaded, in libbpf's order.
+    pub fn loaded_programs(&self) -> Vec<(String, i32)> {
+        let mut found = Vec::new();
+        self.each_program(|program| {
+            // SAFETY: the program belongs to the open object, and so does its name.
+            let (name, fd) = unsafe {
+                let name = CStr::from_ptr(sys::bpf_program__name(program));
+                (
+                    name.to_string_lossy().into_owned(),
+                    sys::bpf_program__fd(program),
+                )
+            };
+            if fd >= 0 {
+                found.push((name, fd));
+            }
+        });
+        found
+    }
+
     fn each_program(&self, mut with: impl FnMut(*mut sys::bpf_program)) {
         let mut program = null_mut();
         loop {

@@ -2,6 +2,7 @@
 
 pub(crate) const EPERM: i32 = 1;
 pub(crate) const ENOENT: i32 = 2;
+pub(crate) const ESRCH: i32 = 3;
 pub(crate) const E2BIG: i32 = 7;
 pub(crate) const EBADF: i32 = 9;
 pub(crate) const ENOMEM: i32 = 12;
@@ -20,10 +21,11 @@ pub(crate) const EOPNOTSUPP: i32 = 95;
 /// Internal to the kernel, yet `bpf(2)` returns it.
 pub(crate) const ENOTSUPP: i32 = 524;
 
-/// Names of the error numbers that `bpf(2)` and bpffs answer with.
+/// Names of the error numbers that `bpf(2)` and bpffs answer with, and libbpf's own from 4000 on.
 const NAMES: &[(i32, &str)] = &[
     (EPERM, "EPERM"),
     (ENOENT, "ENOENT"),
+    (ESRCH, "ESRCH"),
     (4, "EINTR"),
     (5, "EIO"),
     (E2BIG, "E2BIG"),
@@ -59,6 +61,17 @@ const NAMES: &[(i32, &str)] = &[
     (116, "ESTALE"),
     (122, "EDQUOT"),
     (ENOTSUPP, "ENOTSUPP"),
+    (4000, "LIBBPF_ERRNO__LIBELF"),
+    (4001, "LIBBPF_ERRNO__FORMAT"),
+    (4002, "LIBBPF_ERRNO__KVERSION"),
+    (4003, "LIBBPF_ERRNO__ENDIAN"),
+    (4004, "LIBBPF_ERRNO__INTERNAL"),
+    (4005, "LIBBPF_ERRNO__RELOC"),
+    (4006, "LIBBPF_ERRNO__LOAD"),
+    (4007, "LIBBPF_ERRNO__VERIFY"),
+    (4008, "LIBBPF_ERRNO__PROG2BIG"),
+    (4009, "LIBBPF_ERRNO__KVER"),
+    (4010, "LIBBPF_ERRNO__PROGTYPE"),
 ];
 
 /// The name of an error number on Linux, such as `EINVAL`; `errno 1234` if it has none here.

@@ -2,7 +2,7 @@
 
 use super::errno::{
     E2BIG, EACCES, EBADF, EBUSY, EEXIST, EINVAL, EMFILE, ENAMETOOLONG, ENOENT, ENOMEM, ENOSPC,
-    ENOSYS, ENOTDIR, ENOTSUPP, EOPNOTSUPP, EPERM, EROFS,
+    ENOSYS, ENOTDIR, ENOTSUPP, EOPNOTSUPP, EPERM, EROFS, ESRCH,
 };
 use super::table::{Btf, Entries, Inner, TypeRules, rules};
 use super::{KernelVersion, btf, create, needs};
@@ -23,6 +23,10 @@ pub enum Call {
     UpdateElem,
     /// `BPF_MAP_UPDATE_ELEM` of an array, to write initial contents.
     Write,
+    /// `BPF_MAP_UPDATE_ELEM` of a program array.
+    ProgramSlot,
+    /// `BPF_PROG_LOAD`, with all that libbpf does around it.
+    ProgLoad,
     /// `BPF_OBJ_PIN`.
     Pin,
     /// `BPF_MAP_FREEZE`.
@@ -65,6 +69,8 @@ const ANY: &[Call] = &[
     Call::MapCreate,
     Call::UpdateBatch,
     Call::UpdateElem,
+    Call::ProgramSlot,
+    Call::ProgLoad,
     Call::Write,
     Call::Pin,
     Call::Freeze,
@@ -108,6 +114,41 @@ const GENERAL: &[(&[Call], i32, &str)] = &[
         UPDATE,
         EINVAL,
         "the inner map does not fit the template the outer map was created with",
+    ),
+    (
+        &[Call::ProgramSlot],
+        EINVAL,
+        "all programs of an array are of one type and licence, and of the kind that jumps into it",
+    ),
+    (
+        &[Call::ProgLoad],
+        EACCES,
+        "the verifier found an access that is not safe",
+    ),
+    (
+        &[Call::ProgLoad],
+        EINVAL,
+        "the verifier found an instruction or an argument that is not valid",
+    ),
+    (
+        &[Call::ProgLoad],
+        E2BIG,
+        "the program is too long, or too complex for the verifier",
+    ),
+    (
+        &[Call::ProgLoad],
+        EPERM,
+        "loading programs takes CAP_BPF, and CAP_PERFMON or CAP_NET_ADMIN, usually root",
+    ),
+    (
+        &[Call::ProgLoad],
+        ESRCH,
+        "the kernel lacks a function, a type or a variable that the program wants",
+    ),
+    (
+        &[Call::ProgLoad],
+        ENOENT,
+        "the kernel lacks a function, a type or a variable that the program wants",
     ),
     (UPDATE, EBADF, "the inner map's descriptor is closed"),
     (

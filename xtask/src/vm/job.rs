@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::repo;
 
 /// The loader's tests, and `smoke`.
-const DEFAULT: [&str; 9] = [
+const DEFAULT: [&str; 10] = [
     "lib",
     "codes",
     "recording",
     "kernel",
     "fault",
     "programs",
+    "program_pins",
     "differential",
     "others",
     "smoke",

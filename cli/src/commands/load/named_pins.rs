@@ -1,5 +1,6 @@
 //! What there is to say about maps that are pinned by name.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use bpfplan_loader::{Kernel, Loaded, codes};
@@ -37,9 +38,14 @@ pub(super) fn not_used(plan: &Plan, root: &Path) -> Option<Diagnostic> {
 /// Which pins `unload` does not remove: `, but not ...`, or nothing.
 pub(super) fn staying<K: Kernel>(plan: &Plan, loaded: &Loaded<K>) -> String {
     let directory = loaded.record.as_deref().and_then(Path::parent);
-    let maps = plan.maps.iter().zip(&loaded.maps);
-    let named = maps.filter(|(map, _)| map.pinning == Pinning::ByName);
-    let paths = named.filter_map(|(_, made)| {
+    let named = plan.maps.iter();
+    let named: HashSet<&str> = named
+        .filter(|map| map.pinning == Pinning::ByName)
+        .map(|map| map.name.as_str())
+        .collect();
+    let maps = loaded.maps.iter();
+    let maps = maps.filter(|made| named.contains(made.name.as_str()));
+    let paths = maps.filter_map(|made| {
         let path = made.pinned.as_ref()?;
         let recorded = !made.reused && path.parent() == directory;
         (!recorded).then(|| path.display().to_string())

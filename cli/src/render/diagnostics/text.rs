@@ -20,7 +20,28 @@ pub(crate) fn render(diagnostics: &[Diagnostic], colour: bool) -> String {
     for diagnostic in diagnostics {
         text.push_str(&renderer.render(&[group(diagnostic, &mut sources)]));
         text.push_str("\n\n");
+        if let Some(log) = &diagnostic.log {
+            text.push_str(&whole_log(diagnostic, log));
+        }
     }
+    text
+}
+
+/// The verifier's log, with an empty line after it.
+fn whole_log(diagnostic: &Diagnostic, log: &str) -> String {
+    let program = diagnostic.program.as_deref().unwrap_or_default();
+    let mut text = format!("the verifier's log of program '{}':\n", plain(program));
+    text.reserve(log.len());
+    for line in log.lines() {
+        for (place, part) in line.split('\t').enumerate() {
+            if place > 0 {
+                text.push('\t');
+            }
+            text.push_str(&plain(part));
+        }
+        text.push('\n');
+    }
+    text.push('\n');
     text
 }
 

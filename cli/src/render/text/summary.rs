@@ -76,7 +76,22 @@ pub(super) fn render(plan: &Plan, style: Style) -> String {
         text.push_str(&style.yellow(&line));
         text.push('\n');
     }
+    let slots = plan.maps.iter().filter(|map| has_program_slots(map));
+    let slots: Vec<String> = slots.map(|map| plain(&map.name).into_owned()).collect();
+    if !slots.is_empty() {
+        let line = format!(
+            "Slots of programs are filled by a load with --pin-progs: {}.",
+            slots.join(", ")
+        );
+        text.push_str(&style.yellow(&line));
+        text.push('\n');
+    }
     text
+}
+
+fn has_program_slots(map: &Map) -> bool {
+    let mut slots = map.slots.iter();
+    slots.any(|slot| matches!(slot.target, SlotTarget::Program(_)))
 }
 
 /// What a load would have to do for this plan and does not do yet.
@@ -85,14 +100,7 @@ fn missing(plan: &Plan) -> Vec<String> {
         .not_planned
         .iter()
         .map(|section| format!("{} ({})", plain(&section.section), plain(&section.kind)));
-    let programs = |map: &&Map| {
-        let mut slots = map.slots.iter();
-        slots.any(|slot| matches!(slot.target, SlotTarget::Program(_)))
-    };
-    let slots = plan.maps.iter().filter(programs);
-    sections
-        .chain(slots.map(|map| format!("{} (slots that hold programs)", plain(&map.name))))
-        .collect()
+    sections.collect()
 }
 
 fn totals(plan: &Plan) -> String {

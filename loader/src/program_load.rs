@@ -1,0 +1,361 @@
+//! The steps of a load that are about programs.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bpfplan_plan::rules::Call;
+use bpfplan_plan::{Diagnostic, MaxEntries, Severity, SlotTarget};
+
+use crate::codes;
+use crate::create::Created;
+use crate::execute::{Load, Progress};
+use crate::journal::Entered;
+use crate::kernel::{Errno, Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
+use crate::object_copy::without_slots;
+use crate::pins::Pins;
+use crate::program_rules::{self, Origin};
+use crate::why::Refusal;
+
+/// How many of the last lines of the verifier's log stand before the whole.
+const LOG_LINES: usize = 6;
+/// How much of such a line is shown, in characters.
+const LOG_WIDTH: usize = 160;
+/// How many of libbpf's messages are shown.
+const MESSAGES: usize = 16;
+
+impl<K: Kernel> Load<'_, K> {
+    /// Has libbpf load the programs over the maps that are there, and takes over what it makes.
+    pub(crate) fn load_programs(&mut self) -> Result<(), Diagnostic> {
+        let Some(options) = self.options.programs.to_load() else {
+            return Ok(());
+        };
+        let plan = self.plan;
+        self.tell(Progress::LoadPrograms)?;
+        let object = without_slots(&options.object).map_err(|why| {
+            Diagnostic::error(
+                codes::PROGRAMS_REFUSED,
+                format!("the object is damaged: {why}"),
+            )
+        })?;
+        let mut indices = Vec::new();
+        let mut maps = Vec::new();
+        for (index, map) in plan.maps.iter().enumerate() {
+            let origin = self.origins.get(index);
+            let fd = self.made(index).map(|created| &created.fd);
+            if fd.is_none() && origin != Some(&Origin::Programs) {
+                continue;
+            }
+            let data = map
+                .data
+                .as_ref()
+                .filter(|_| fd.is_none() && !map.is_arena());
+            let contents = data.map(|data| self.initial_value(map, data)).transpose();
+            let contents = contents.map_err(|errno| {
+                let message = format!("preparing its initial contents failed: {errno}");
+                Diagnostic::error(codes::CONTENTS_REFUSED, message).map(&map.name)
+            })?;
+            indices.push(index);
+            maps.push(RequestedMap { map, fd, contents });
+        }
+        let request = ProgramRequest {
+            object: &object,
+            name: &plan.object.name,
+            kconfig: None,
+            maps: &maps,
+            programs: &plan.programs,
+        };
+        let answer = self
+            .kernel
+            .load_programs(&request)
+            .map_err(|failure| self.programs_refused(failure))?;
+        drop(maps);
+        self.programs = answer.programs;
+        for (place, fd) in answer.maps {
+            let made = indices.get(place).copied();
+            let Some((index, map)) = made.and_then(|index| Some((index, plan.maps.get(index)?)))
+            else {
+                continue;
+            };
+            let max_entries = match map.max_entries {
+                MaxEntries::Count(count) => count,
+                MaxEntries::PossibleCpus => self.possible_cpus,
+            };
+            let btf = map.btf.is_some();
+            self.put(
+                index,
+                Created {
+                    fd,
+                    max_entries,
+                    btf,
+                    reused: false,
+                },
+            );
+        }
+        if answer.memlock_raised && !self.memlock_raised {
+            self.memlock_raised = true;
+            self.diagnostics.push(Diagnostic::new(
+                codes::MEMLOCK_RAISED,
+                Severity::Note,
+                "libbpf raised RLIMIT_MEMLOCK of this process: kernels before 5.11 account programs against it",
+            ));
+        }
+        if !answer.messages.is_empty() {
+            let warning = Diagnostic::warning(
+                codes::LIBBPF_WARNS,
+                "libbpf loaded the programs and has something to say",
+            );
+            self.diagnostics
+                .push(with_messages(warning, &answer.messages));
+        }
+        Ok(())
+    }
+
+    fn programs_refused(&self, failure: ProgramFailure) -> Diagnostic {
+        let plan = self.plan;
+        let ProgramFailure {
+            stage,
+            errno,
+            program,
+            log,
+            messages,
+        } = failure;
+        let refused = |message: String| Diagnostic::error(codes::PROGRAMS_REFUSED, message);
+        let mut diagnostic = match stage {
+            ProgramStage::Open => refused(format!("libbpf does not open the object: {errno}")),
+            ProgramStage::Compare(what) => refused(format!("the object is not the plan's: {what}"))
+                .help("give the object that the plan was made from"),
+            ProgramStage::Map(name) => {
+                let declared = plan.map(&name).and_then(|map| map.source.as_ref());
+                refused(format!("libbpf does not take the map: {errno}"))
+                    .at(declared, "declared here")
+                    .map(name)
+            }
+            ProgramStage::Take => refused(format!("taking over the programs failed: {errno}")),
+            ProgramStage::Load => match &program {
+                Some(name) => {
+                    let mut programs = plan.programs.iter();
+                    let section = programs.find(|program| program.name == *name);
+                    let section = section.map_or("", |program| program.section.as_str());
+                    let section = section.escape_debug();
+                    refused(format!("loading it (section `{section}`) failed: {errno}"))
+                }
+                None => refused(format!("libbpf does not load the object: {errno}")),
+            },
+        };
+        diagnostic.program = program.map(String::into_boxed_str);
+        let log = log.filter(|log| !log.trim().is_empty());
+        if let Some(log) = &log {
+            for line in last_lines(log) {
+                diagnostic.notes.push(format!("the verifier: {line}"));
+            }
+        }
+        // Without a log, the verifier had no say.
+        if log.is_some() || !matches!(errno, Errno::EINVAL | Errno(libc::EACCES)) {
+            diagnostic.notes.extend(self.reasons(Call::ProgLoad, errno));
+        }
+        let messages: Vec<String> = messages
+            .into_iter()
+            .filter(|message| says_more(message))
+            .collect();
+        diagnostic = with_messages(diagnostic, &messages);
+        diagnostic.log = log.map(String::into_boxed_str);
+        diagnostic
+    }
+
+    /// Puts programs into the slots of program arrays.
+    pub(crate) fn fill_program_arrays(&mut self) -> Result<(), Diagnostic> {
+        if self.options.programs.to_load().is_none() {
+            return Ok(());
+        }
+        let plan = self.plan;
+        let programs = self.programs.iter().enumerate();
+        let places: HashMap<String, usize> = programs
+            .map(|(place, program)| (program.name.clone(), place))
+            .collect();
+        for (index, map) in plan.maps.iter().enumerate() {
+            let wanted = map.slots.iter().filter_map(|slot| match &slot.target {
+                SlotTarget::Program(name) => Some((slot.index, name.as_str())),
+                SlotTarget::Map(_) => None,
+            });
+            let mut wanted = wanted.peekable();
+            // Those of reused arrays come last of all: somebody uses them.
+            let new = self.made(index).is_some_and(|made| !made.reused);
+            if wanted.peek().is_none() || !new {
+                continue;
+            }
+            self.tell(Progress::FillPrograms { map: index })?;
+            let mut filled = 0_u32;
+            for (slot, name) in wanted {
+                let shown = name.escape_debug();
+                let place = places.get(name);
+                let program = place.and_then(|place| self.programs.get(*place));
+                let (Some(array), Some(program)) = (self.made(index), program) else {
+                    let message = format!("program '{shown}' for slot {slot} is not loaded");
+                    return Err(Diagnostic::error(codes::PROGRAM_NOT_LOADED, message)
+                        .map(&map.name)
+                        .field(format!("values[{slot}]"))
+                        .at(map.source.as_ref(), "declared here"));
+                };
+                let result = self.kernel.update_slot(&array.fd, slot, &program.fd);
+                result.map_err(|errno| {
+                    let refusal = Refusal {
+                        code: codes::PROGRAM_SLOT_REFUSED,
+                        step: format!("filling slot {slot} with program '{shown}'"),
+                        call: Call::ProgramSlot,
+                        errno,
+                        map,
+                        source: map.source.as_ref(),
+                    };
+                    refusal
+                        .explain(self.kernel, plan)
+                        .field(format!("values[{slot}]"))
+                })?;
+                filled = filled.saturating_add(1);
+            }
+            self.filled.insert(index, filled);
+        }
+        Ok(())
+    }
+
+    /// Refuses a load after which some map would live nowhere: it is neither pinned nor held, and
+    /// no pinned program uses it.
+    pub(crate) fn all_are_kept(&mut self, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
+        if self.options.programs.to_load().is_none() {
+            return Ok(());
+        }
+        let held = self.programs.iter().flat_map(|program| &program.maps);
+        let held: BTreeSet<u32> = held.copied().collect();
+        let maps = || self.plan.maps.iter().zip(ids);
+        let kept = |map, id: u32| program_rules::is_pinned(map, self.options) || held.contains(&id);
+        // What is in the slots of a map lives as long as that does.
+        let mut in_slots: BTreeSet<&str> = BTreeSet::new();
+        for (map, id) in maps() {
+            if id.is_some_and(|id| kept(map, id)) {
+                in_slots.extend(map.slots.iter().filter_map(|slot| match &slot.target {
+                    SlotTarget::Map(name) => Some(name.as_str()),
+                    SlotTarget::Program(_) => None,
+                }));
+            }
+        }
+        let mut gone = Vec::new();
+        let mut emptied = Vec::new();
+        for (map, id) in maps() {
+            let Some(id) = *id else { continue };
+            let name = map.name.escape_debug().to_string();
+            if !kept(map, id) && !in_slots.contains(map.name.as_str()) {
+                gone.push(name);
+            } else if !program_rules::is_pinned(map, self.options)
+                && map
+                    .slots
+                    .iter()
+                    .any(|slot| matches!(slot.target, SlotTarget::Program(_)))
+            {
+                emptied.push(name);
+            }
+        }
+        if gone.is_empty() && emptied.is_empty() {
+            return Ok(());
+        }
+        self.not_kept = true;
+        let mut notes = Vec::new();
+        let mut message = String::new();
+        if !gone.is_empty() {
+            message = format!("gone as soon as the load is done: {}", listed(&gone));
+            notes.push("no program that is pinned uses such a map");
+        }
+        if !emptied.is_empty() {
+            let what = format!("empty as soon as the load is done: {}", listed(&emptied));
+            message = if message.is_empty() {
+                what
+            } else {
+                format!("{message}; {what}")
+            };
+            notes.push(
+                "the kernel empties a program array when the last pin or descriptor of it goes, \
+                 whatever programs use it",
+            );
+        }
+        let mut diagnostic = Diagnostic::error(codes::NOT_KEPT, message)
+            .help("pin the maps as well with --pin-maps DIR, or keep them with --hold");
+        diagnostic.notes = notes.into_iter().map(str::to_owned).collect();
+        Err(diagnostic)
+    }
+
+    /// Pins the programs that are loaded.
+    pub(crate) fn pin_programs(&mut self, pins: &Pins) -> Result<(), Diagnostic> {
+        let plan = self.plan;
+        let places: HashMap<&str, usize> = self
+            .programs
+            .iter()
+            .enumerate()
+            .map(|(place, program)| (program.name.as_str(), place))
+            .collect();
+        let mut pinned = Vec::new();
+        for (name, path) in pins.program_paths(plan) {
+            pinned.extend(places.get(name).map(|place| (*place, name, path)));
+        }
+        for (place, name, path) in pinned {
+            self.tell(Progress::PinProgram { name, path: &path })?;
+            let Some(program) = self.programs.get(place) else {
+                continue;
+            };
+            let id = program.id;
+            let mut raced = false;
+            let pinned = self.kernel.pin(&program.fd, &path).map_err(|errno| {
+                raced |= matches!(errno, Errno::EEXIST | Errno::ENOENT);
+                let message = format!("pinning it to {} failed: {errno}", path.display());
+                let mut problem = Diagnostic::error(codes::PIN_REFUSED, message).program(name);
+                problem.notes = self.reasons(Call::Pin, errno);
+                problem
+            });
+            self.raced |= raced;
+            pinned?;
+            self.journal.pin(path, Entered::Program(id));
+        }
+        Ok(())
+    }
+}
+
+/// Names, not too many.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    let mut list = names.get(..SHOWN).unwrap_or(names).join(", ");
+    if names.len() > SHOWN {
+        list.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    list
+}
+
+/// Whether a message of libbpf says more than that a program, or the object, was not loaded.
+fn says_more(message: &str) -> bool {
+    [
+        "': BPF program load failed: ",
+        "': failed to load: ",
+        "failed to load object '",
+    ]
+    .iter()
+    .all(|known| !message.contains(known))
+}
+
+/// The end of a log.
+fn last_lines(log: &str) -> Vec<String> {
+    let lines = log.lines().rev().filter(|line| !line.trim().is_empty());
+    let mut last: Vec<String> = lines
+        .take(LOG_LINES)
+        .map(|line| line.chars().take(LOG_WIDTH).collect())
+        .collect();
+    last.reverse();
+    last
+}
+
+fn with_messages(mut diagnostic: Diagnostic, messages: &[String]) -> Diagnostic {
+    for message in messages.iter().take(MESSAGES) {
+        diagnostic.notes.push(format!("libbpf: {message}"));
+    }
+    if messages.len() > MESSAGES {
+        let more = messages.len() - MESSAGES;
+        diagnostic
+            .notes
+            .push(format!("libbpf: and {more} more messages"));
+    }
+    diagnostic
+}
