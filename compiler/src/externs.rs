@@ -126,7 +126,9 @@ impl<'a> Index<'a> {
                 Err("has a type that no kernel configuration value has")
             }
             Some(section @ (KCONFIG | KSYMS)) => Ok(section),
-            Some(MAPS) => Err("is a map of another object: plan, compile and load link them"),
+            Some(MAPS) => {
+                Err("is a map of another object, name both: plan, compile and load link them")
+            }
             Some(_) => Err("is in a section that has no externs: they go to .kconfig or .ksyms"),
         }
     }
