@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bpfplan_compiler::{Compiled, Options, codes, compile};
+use bpfplan_compiler::{Compiled, Options, codes, compile, link};
 use bpfplan_plan::{Code, Diagnostic, Map, Plan};
 use object::write::{Object, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
@@ -172,6 +172,22 @@ fn sections_of_other_loaders_are_not_missed_in_silence() {
     };
     assert_eq!(warning.code, codes::LEGACY_OTHER);
     assert!(warning.message.contains("maps/flows"), "{warning}");
+}
+
+/// libbpf's linker wants BTF about every symbol; all objects without are named at once.
+#[test]
+fn objects_without_btf_cannot_be_linked() {
+    let objects = ["a", "b"].map(|name| (name, object(&HASH, &[(name, 0, true)])));
+    let inputs = objects
+        .each_ref()
+        .map(|(name, bytes)| link::Input { name, bytes });
+    let problems = link::check(&inputs).unwrap_err();
+    let said: Vec<_> = problems
+        .iter()
+        .map(|it| (it.code, it.object.as_deref(), it.help.is_some()))
+        .collect();
+    let expected = ["a", "b"].map(|name| (codes::UNSOUND_PART, Some(name), true));
+    assert_eq!(said, expected);
 }
 
 #[test]
