@@ -376,10 +376,11 @@ impl Found {
             false => "",
         };
         diagnostic.help = advice.map(|text| format!("write instead{place}: {text}"));
+        let proposed = diagnostic.help.is_some();
         problems.add(diagnostic);
         if let Some(what) = map.fields.pinning_lost() {
             let diagnostic = warning(codes::LEGACY_PINNING, what).field("pinning");
-            problems.add(diagnostic.help(map.fields.pinning_help()));
+            problems.add(diagnostic.help(map.fields.pinning_help(proposed)));
         }
         if self.iproute2 && map.fields.map_type == uapi::BPF_MAP_TYPE_PROG_ARRAY {
             let what = "its slots stay empty: iproute2 fills them with programs".to_owned();

@@ -190,6 +190,25 @@ fn objects_without_btf_cannot_be_linked() {
     assert_eq!(said, expected);
 }
 
+/// Text about a proposed declaration stands only where there is one.
+#[test]
+fn what_is_not_proposed_is_not_mentioned() {
+    // 36 bytes are iproute2's: a hash that is pinned for all programs.
+    let pinned = [1, 4, 8, 16, 0, 0, 2, 0, 0];
+    for (name, proposed) in [("flows", true), ("fl.ows", false)] {
+        let warnings = ours(&object(&pinned, &[(name, 0, true)])).unwrap().warnings;
+        let help = |code| {
+            let found = warnings.iter().find(|it: &&Diagnostic| it.code == code);
+            found.unwrap().help.as_deref().unwrap_or_default()
+        };
+        assert_eq!(help(codes::LEGACY_MAP).contains("write instead"), proposed);
+        assert_eq!(
+            help(codes::LEGACY_PINNING).contains("as proposed"),
+            proposed
+        );
+    }
+}
+
 #[test]
 fn names_are_unique_in_both_sections() {
     let mut object = fixture("legacy_maps");

@@ -117,10 +117,10 @@ fn meet<'p, 'a>(
         problems.add(conflict(holder, &newcomer));
         return;
     }
-    if let Some(diagnostic) = mismatch(holder, &newcomer, budget) {
-        problems.add(diagnostic);
-        return;
-    }
+    // What differs is defined all the same: that is not to be missed as well.
+    mismatch(holder, &newcomer, budget)
+        .into_iter()
+        .for_each(|diagnostic| problems.add(diagnostic));
     // A strong declaration makes a weak definition strong.
     holder.weak &= newcomer.global.weak;
     let loses = newcomer.global.declared || !holder.global.declared && newcomer.global.weak;
