@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use bpfplan_compiler::compile;
 use bpfplan_loader::{LoadError, LoadOptions, Loaded, LoadedMap, RealKernel, load, unload};
 use bpfplan_plan::overrides::Overrides;
-use bpfplan_plan::{Endianness, Map, Pinning, Plan, Slot, SlotTarget};
+use bpfplan_plan::{Endianness, Map, Pinning, Plan, Slot, SlotTarget, uapi};
 
 use crate::fixtures::{Expectation, Fixture};
 
@@ -61,6 +61,8 @@ pub(crate) fn plan_to_pin(fixture: &Fixture) -> Option<Plan> {
         map.pinning == Pinning::None
             && map.with_programs.is_none()
             && map.externs.is_empty()
+            // libbpf maps arenas that it makes, not those that it reuses, and programs fail then.
+            && map.map_type.0 != uapi::BPF_MAP_TYPE_ARENA
             && map.slots.iter().all(by_maps)
     };
     let fits = fixture.expectation == Expectation::Loads
