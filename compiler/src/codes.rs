@@ -129,6 +129,10 @@ bpfplan_plan::codes! {
     pub LEGACY_INNER = "BP0244", "no inner map with this id";
     /// The types that annotate a map do not fit it.
     pub LEGACY_TYPES = "BP0245", "annotation that does not fit";
+    /// Maps of several objects have an id that an outer map names.
+    pub LEGACY_IDS = "BP0246", "one id in several objects";
+    /// The section has the definitions of another loader than libbpf and iproute2.
+    pub LEGACY_OTHER = "BP0247", "maps in a section of another loader";
 
     /// A relocation of `.maps` cannot be read.
     pub BAD_RELOCATION = "BP0350", "corrupt relocation";

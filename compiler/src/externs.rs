@@ -6,7 +6,7 @@ use bpfplan_plan::uapi::{
 };
 use foldhash::{HashMap, HashSet};
 
-use crate::btf::raw::Raw;
+use crate::btf::raw::{Raw, RawType};
 use crate::bytes::text;
 use crate::codes;
 use crate::elf::{Elf, Symbol};
@@ -17,6 +17,8 @@ use crate::problems::Problems;
 pub(crate) const KCONFIG: &[u8] = b".kconfig";
 /// The DATASEC of kernel symbols.
 pub(crate) const KSYMS: &[u8] = b".ksyms";
+/// The DATASEC of maps.
+const MAPS: &[u8] = b".maps";
 
 /// Checks every extern symbol.
 ///
@@ -40,7 +42,7 @@ pub(crate) fn check<'a>(
         }
         return None;
     };
-    let index = Index::new(raw);
+    let index = Index::new(elf, raw);
     let mut kconfig = Vec::new();
     for (name, weak) in externs {
         match index.check(raw, name) {
@@ -93,13 +95,23 @@ struct Index<'a> {
     by_name: HashMap<&'a [u8], u32>,
     /// The first DATASEC that has a variable or function.
     sections: HashMap<u32, u32>,
+    /// The DATASEC of the section `.maps`, if the object has both.
+    maps: Option<u32>,
 }
 
 impl<'a> Index<'a> {
-    fn new(raw: &Raw<'a>) -> Self {
+    fn new(elf: &Elf<'_>, raw: &Raw<'a>) -> Self {
+        let maps = |(_, ty): &(u32, &RawType<'_>)| {
+            ty.kind == BTF_KIND_DATASEC && raw.name(ty.name) == MAPS
+        };
         let mut this = Self {
             by_name: HashMap::default(),
             sections: HashMap::default(),
+            maps: raw
+                .types()
+                .find(maps)
+                .map(|(id, _)| id)
+                .filter(|_| elf.maps.is_some()),
         };
         for (id, ty) in raw.types() {
             match ty.kind {
@@ -128,11 +140,17 @@ impl<'a> Index<'a> {
         if !linkage {
             return Err("is not extern in BTF");
         }
-        let section = self.sections.get(&id).and_then(|id| {
-            let name = raw.name(raw.get(*id)?.name);
-            Some(Section { id: *id, name })
+        let section = self.sections.get(&id).copied();
+        let is_map = ty.kind == BTF_KIND_VAR && section.is_some() && section == self.maps;
+        let section = section.and_then(|id| {
+            let name = raw.name(raw.get(id)?.name);
+            Some(Section { id, name })
         });
         match section.map(|section| section.name) {
+            // It is reported with all that is wrong with declarations.
+            Some(_) if is_map => section
+                .map(|section| Place { section, var: id })
+                .ok_or("has no section"),
             None => Err("is declared without a section, such as .kconfig or .ksyms"),
             Some(KCONFIG) if ty.kind == BTF_KIND_FUNC => {
                 Err("is a function, .kconfig holds values")
@@ -143,7 +161,9 @@ impl<'a> Index<'a> {
             Some(KCONFIG | KSYMS) => section
                 .map(|section| Place { section, var: id })
                 .ok_or("has no section"),
-            Some(b".maps") => Err("is a map of another object: name both, and they are linked"),
+            Some(MAPS) => {
+                Err("is a map of another object, name both: plan, compile and load link them")
+            }
             Some(_) => Err("is in a section that has no externs: they go to .kconfig or .ksyms"),
         }
     }
