@@ -158,6 +158,7 @@ fn every_kind_has_a_handle() {
         value_large::ValueLarge,
         value_unions::ValueUnions,
         key_structs::KeyStructs,
+        data_kconfig::DataKconfig,
         data_named::DataNamed,
         data_strings::DataStrings,
         field_kptr::FieldKptr,

@@ -200,6 +200,10 @@ pub(crate) struct LoadArgs {
     /// with libbpf.
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) slots: Option<Slots>,
+    /// Options of the kernel's configuration, such as CONFIG_HZ=250, that count before those of the
+    /// running kernel where the object asks for some; may be compressed by gzip.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) kconfig: Option<PathBuf>,
     /// Keep the maps alive in the foreground until interrupted.
     #[arg(long)]
     pub(crate) hold: bool,

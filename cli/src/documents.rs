@@ -1,5 +1,6 @@
 //! The JSON documents that are not the plan itself.
 
+use bpfplan_loader::{ExternValue, Origin, ResolvedExtern};
 use bpfplan_plan::Diagnostic;
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Serialize;
@@ -50,6 +51,56 @@ pub(crate) struct LoadedMap {
     pub(crate) filled: u32,
     /// Number of entries on this machine: possible CPUs and page size are known now.
     pub(crate) max_entries: u32,
+    /// What the kernel configuration values of a `.kconfig` map became; empty for all other maps.
+    pub(crate) externs: Vec<LoadedExtern>,
+}
+
+/// A kernel configuration value on this machine.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct LoadedExtern {
+    /// Name, such as `CONFIG_HZ`.
+    pub(crate) name: String,
+    /// What it is.
+    pub(crate) value: LoadedValue,
+    /// File and line that set it; null if the kernel was asked, or if nothing sets it.
+    pub(crate) from: Option<String>,
+}
+
+/// The value of an extern: true or false, a number, or text (`y`, `n` and `m` of a tristate, a
+/// string).
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum LoadedValue {
+    /// Of a `bool`.
+    Bool(bool),
+    /// Of a signed integer.
+    Signed(i64),
+    /// Of an unsigned integer.
+    Unsigned(u64),
+    /// Of all others; what is not UTF-8 is replaced.
+    Text(String),
+}
+
+impl LoadedExtern {
+    /// The document of a value.
+    pub(crate) fn new(value: &ResolvedExtern) -> Self {
+        Self {
+            name: value.name.clone(),
+            value: match &value.value {
+                ExternValue::Bool(value) => LoadedValue::Bool(*value),
+                ExternValue::Signed(value) => LoadedValue::Signed(*value),
+                ExternValue::Unsigned(value) => LoadedValue::Unsigned(*value),
+                ExternValue::Letter(letter) => LoadedValue::Text(letter.to_string()),
+                ExternValue::Text(text) => {
+                    LoadedValue::Text(String::from_utf8_lossy(text).into_owned())
+                }
+            },
+            from: match &value.origin {
+                Origin::Line { file, line } => Some(format!("{file}:{line}")),
+                Origin::Kernel | Origin::Unset => None,
+            },
+        }
+    }
 }
 
 /// A program that a load made.

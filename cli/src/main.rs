@@ -9,6 +9,7 @@ mod documents;
 mod exit;
 mod file;
 mod input;
+mod kconfig;
 mod link;
 mod output;
 mod programs;

@@ -137,4 +137,19 @@ bpfplan_plan::codes! {
     pub NOT_AUTOLOADED = "BP0814", "programs are not loaded by themselves";
     /// Programs are to be loaded from an object that libbpf does not open.
     pub LEGACY_OBJECT = "BP0815", "libbpf does not open the object";
+
+    /// The kernel's configuration cannot be read.
+    pub KCONFIG_UNREADABLE = "BP0850", "the kernel's configuration cannot be read";
+    /// A line of a kernel configuration sets nothing.
+    pub KCONFIG_MALFORMED = "BP0851", "malformed kernel configuration";
+    /// A kernel configuration does not decompress.
+    pub KCONFIG_DAMAGED = "BP0852", "damaged kernel configuration";
+    /// The setting of an option is not of the kind that the object declares.
+    pub KCONFIG_VALUE = "BP0853", "a kernel configuration value does not fit";
+    /// The kernel's configuration has no such option.
+    pub KCONFIG_MISSING = "BP0854", "a kernel configuration value is missing";
+    /// No kernel has such a value.
+    pub KCONFIG_UNKNOWN = "BP0855", "no such kernel configuration value";
+    /// A string of the kernel's configuration is longer than its variable.
+    pub KCONFIG_CUT = "BP0856", "a string was cut";
 }

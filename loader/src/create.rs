@@ -118,7 +118,7 @@ impl<K: Kernel> Load<'_, K> {
 
     /// Whether the kernel may have refused global data for `BPF_F_MMAPABLE`, which it can do without.
     fn has_no_mmap<I>(&self, map: &Map<I>) -> bool {
-        map.data.is_some()
+        map.is_internal()
             && map.map_flags & uapi::BPF_F_MMAPABLE != 0
             && self.version().is_some_and(|version| version < MMAPABLE)
     }

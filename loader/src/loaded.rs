@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use bpfplan_plan::{Diagnostic, MapType};
 
+use crate::kconfig::ResolvedExtern;
 use crate::kernel::Kernel;
 use crate::maps::InnerTemplate;
 
@@ -46,6 +47,8 @@ pub struct LoadedMap<F> {
     pub btf: bool,
     /// What inner maps of an outer map look like.
     pub template: Option<InnerTemplate>,
+    /// What the kernel configuration values of a `.kconfig` map became.
+    pub externs: Vec<ResolvedExtern>,
 }
 
 /// A program that was loaded.

@@ -2,6 +2,7 @@
 
 mod globals;
 mod initialiser;
+mod kconfig;
 mod maps_of_maps;
 mod names;
 mod rows;
@@ -22,6 +23,7 @@ pub(crate) fn render(plan: &Plan, colour: bool) -> String {
         rows::render(plan, style),
         maps_of_maps::render(plan, style),
         globals::render(plan, style),
+        kconfig::render(plan, style),
         types::render(plan, style),
         summary::render(plan, style),
     ];

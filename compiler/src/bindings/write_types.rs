@@ -192,7 +192,8 @@ fn enumeration(text: &mut Text, item: &Item, number: &str, variants: &[Variant])
     text.doc("A value that has no name here is kept as it is.");
     derive(text, true, variants.is_empty());
     text.line("#[repr(transparent)]");
-    text.line(&format!("pub struct {name}(pub {number});"));
+    let head = format!("pub struct {name}");
+    text.list(&head, &[&format!("pub {number}")], ";");
     default(text, name);
     if !variants.is_empty() {
         self::variants(text, name, variants);

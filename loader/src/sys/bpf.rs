@@ -61,7 +61,7 @@ pub(super) fn own(fd: c_int) -> Result<OwnedFd, Errno> {
 }
 
 /// Calls `bpf(2)` for a command that returns a descriptor.
-fn bpf_fd(command: u32, attr: &mut bpf_attr, size: usize) -> Result<OwnedFd, Errno> {
+pub(super) fn bpf_fd(command: u32, attr: &mut bpf_attr, size: usize) -> Result<OwnedFd, Errno> {
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
@@ -82,13 +82,13 @@ fn bpf_fd(command: u32, attr: &mut bpf_attr, size: usize) -> Result<OwnedFd, Err
 }
 
 /// `bpf_attr` with nothing but zeros: the kernel refuses rubbish in fields that it does not use.
-fn zeroed_attr() -> bpf_attr {
+pub(super) fn zeroed_attr() -> bpf_attr {
     // SAFETY: every field of the union is an integer, for which all bits zero is a value.
     unsafe { std::mem::zeroed() }
 }
 
 /// The address of a buffer, as the kernel wants it.
-fn address<T>(pointer: *const T) -> u64 {
+pub(super) fn address<T>(pointer: *const T) -> u64 {
     pointer.addr() as u64
 }
 

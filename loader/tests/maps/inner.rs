@@ -311,7 +311,6 @@ fn lists(slots: &[(u32, &str)]) -> Plan {
     let compiled = compile(&object, "field_list.bpf.o", &Options::default());
     let mut plan = compiled.expect("it compiles").plan;
     let queues = plan.maps[0].clone();
-    plan.maps[0].with_programs = None;
     let template = Template {
         inner: None,
         ..template_of(queues)
@@ -323,8 +322,10 @@ fn lists(slots: &[(u32, &str)]) -> Plan {
         template,
         slots,
     ));
+    let comes_with = plan.maps[0].with_programs;
     let outer = plan.maps.last_mut().unwrap();
     (outer.btf, outer.key_type, outer.value_type) = (None, None, None);
+    outer.with_programs = comes_with;
     plan.programs.clear();
     plan
 }

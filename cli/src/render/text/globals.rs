@@ -1,5 +1,6 @@
 //! The variables of global data with their initial values, declared as in C.
 
+use bpfplan_plan::c_type::Declarator;
 use bpfplan_plan::globals::{Variable, variables};
 use bpfplan_plan::types::Linkage;
 use bpfplan_plan::{Data, Map, Plan};
@@ -8,7 +9,6 @@ use super::initialiser::{Initialiser, quoted};
 use super::rows::count;
 use crate::render::escape::plain;
 use crate::render::style::Style;
-use bpfplan_plan::c_type::Declarator;
 
 /// Parts of types and values that are written before the rest is left to JSON.
 const FUEL: usize = 4000;
@@ -57,7 +57,12 @@ fn title(map: &Map, data: &Data, style: Style) -> String {
     let frozen = if data.frozen { ", read-only" } else { "" };
     let size = count(data.size, "byte");
     let name = style.bold(&plain(&map.name));
-    format!("  {name} {size} of global data{frozen}\n")
+    let arena = if map.is_arena() {
+        " in the arena, written by libbpf"
+    } else {
+        ""
+    };
+    format!("  {name} {size} of global data{frozen}{arena}\n")
 }
 
 /// `static int counter = 1;`
