@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Write the load plan of an object to a file.
     Compile(CompileArgs),
+    /// Write a Rust module with typed handles of the maps.
+    Bindings(BindingsArgs),
     /// Create the maps of an object or a plan in the running kernel.
     Load(LoadArgs),
     /// Remove the pins that a load made, and nothing else.
@@ -130,6 +132,31 @@ pub(crate) struct CompileArgs {
     /// Form of the plan; both load.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: CompileFormat,
+}
+
+/// Arguments of `bindings`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan bindings flow.bpf.o -o src/flow.rs
+  bpfplan bindings flow.plan -o - | less
+
+The module has the plan in it, needs the crate bpfplan-loader and nothing else, and is called
+after the object:
+
+  let mut open = Flow::open()?;
+  open.maps.flows.set_max_entries(4096);
+  let flow = open.load(&LoadOptions::default())?;
+  flow.maps.flows.update(&key, &value, Update::Any)?;
+
+The file appears when it is complete, or not at all.")]
+pub(crate) struct BindingsArgs {
+    /// A BPF object, a plan in either form, or - for standard input.
+    #[arg(value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) input: PathBuf,
+    /// The file to write, or - for standard output.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: PathBuf,
 }
 
 /// Arguments of `load`.

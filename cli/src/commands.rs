@@ -1,5 +1,6 @@
 //! One module per subcommand.
 
+mod bindings;
 mod check;
 mod compile;
 mod completions;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: &Command) -> io::Result<Exit> {
         Command::Plan(args) => plan::run(args),
         Command::Check(args) => check::run(args),
         Command::Compile(args) => compile::run(args),
+        Command::Bindings(args) => bindings::run(args),
         Command::Load(args) => load::run(args),
         Command::Unload(args) => unload::run(args),
         Command::Slot(args) => slot::run(args),

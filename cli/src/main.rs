@@ -7,6 +7,7 @@ mod codes;
 mod commands;
 mod documents;
 mod exit;
+mod file;
 mod input;
 mod kconfig;
 mod link;

@@ -41,6 +41,7 @@ fn wrong_usage_is_2() {
         &["check"],
         &["check", OBJECT, "--max-memory", "lots"],
         &["compile", OBJECT],
+        &["bindings", OBJECT],
         &["load"],
         &["load", OBJECT, "--pin-root", "/sys/fs/bpf"],
         &["schema", "everything"],
@@ -455,6 +456,7 @@ fn help_teaches() {
         "plan",
         "check",
         "compile",
+        "bindings",
         "load",
         "unload",
         "slot",
@@ -469,7 +471,9 @@ fn help_teaches() {
         let help = run([command, "--help"]);
         assert_eq!(code(&help), 0);
     }
-    for command in ["plan", "check", "compile", "load", "unload", "slot"] {
+    for command in [
+        "plan", "check", "compile", "bindings", "load", "unload", "slot",
+    ] {
         assert!(
             stdout(&run([command, "--help"])).contains("Example"),
             "{command}"
@@ -499,9 +503,9 @@ fn completions_and_pages_come_from_the_same_definitions() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     pages.sort();
-    assert_eq!(pages.len(), 13, "{pages:?}");
+    assert_eq!(pages.len(), 14, "{pages:?}");
     assert!(pages.contains(&"bpfplan-slot-set.1".to_owned()));
     let page = run(["man", "slot-set"]);
     assert!(stdout(&page).contains("\\&bpfplan slot set [OPTIONS]"));
-    assert_eq!(pages[0], "bpfplan-check.1");
+    assert_eq!(pages[0], "bpfplan-bindings.1");
 }

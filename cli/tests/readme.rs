@@ -50,7 +50,9 @@ fn code(readme: &str) -> Vec<String> {
 fn the_code_is_that_of_the_examples() {
     let read = |path| std::fs::read_to_string(path).unwrap();
     let examples = root().join("loader/examples").read_dir().unwrap();
-    let examples: Vec<String> = examples.map(|e| read(e.unwrap().path())).collect();
+    let mut examples: Vec<String> = examples.map(|e| read(e.unwrap().path())).collect();
+    let flow = root().join("examples/flow");
+    examples.extend(["build.rs", "src/main.rs"].map(|file| read(flow.join(file))));
     let blocks = code(&read(root().join("README.md")));
     assert!(blocks.len() >= 4, "the README shows no code");
     for block in blocks {

@@ -12,6 +12,7 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use bpfplan_compiler::bindings::{BindingsOptions, Embed, generate};
 use bpfplan_compiler::{Options, compile};
 use bpfplan_loader::kernel::{Feature, Identity};
 use bpfplan_loader::{
@@ -43,6 +44,37 @@ fn main() {
         every_snapshot_has_a_fixture,
     ));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// Fixtures whose generated modules are shown: all that types, names and kinds of maps can be.
+const BINDINGS: [&str; 14] = [
+    "data_named",
+    "data_sections",
+    "data_values",
+    "field_spin_lock",
+    "hash_of_maps_sparse",
+    "inner_every_type",
+    "key_structs",
+    "types_keyless",
+    "value_arrays",
+    "value_bitfields",
+    "value_bitfields.be",
+    "value_enums",
+    "value_scalars",
+    "value_unions",
+];
+
+/// The module of a fixture, apart from its plan, whose bytes say nothing to a reader.
+fn bindings(name: &str, object: &str) -> String {
+    let bytes = std::fs::read(root().join(object)).unwrap();
+    let file = object.rsplit('/').next().unwrap();
+    let plan = compile(&bytes, file, &Options { hash: true }).unwrap().plan;
+    let options = BindingsOptions {
+        embed: Embed::File(format!("{name}.plan")),
+        name: None,
+    };
+    let source = generate(&plan, &options).unwrap().source;
+    source.replace(env!("CARGO_PKG_VERSION"), "VERSION")
 }
 
 fn settings() -> Settings {
@@ -112,6 +144,9 @@ fn snapshot(name: &str, object: &str) {
     let json = run(["plan", "--format", "json", object]);
     assert_eq!(code(&json), 0);
     assert_snapshot!(format!("{name}.json"), stdout(&json));
+    if BINDINGS.contains(&name) {
+        assert_snapshot!(format!("{name}.bindings"), bindings(name, object));
+    }
     steps(name, object);
 }
 

@@ -156,4 +156,23 @@ bpfplan_plan::codes! {
     pub SLOT_TWICE = "BP0359", "slot filled twice";
     /// A pointer in a struct_ops variable leads to no program.
     pub BAD_STRUCT_OPS_RELOCATION = "BP0370", "struct_ops member without program";
+
+    /// Two maps would have the same name in the generated module.
+    pub ONE_RUST_NAME = "BP1001", "two maps with one name in Rust";
+    /// The module cannot be generated.
+    pub BINDINGS = "BP1002", "no bindings";
+    /// A build needs clang, and there is none.
+    pub NO_CLANG = "BP1003", "no clang";
+    /// clang does not compile the source; what it said comes along.
+    pub CLANG_FAILED = "BP1004", "clang failed";
+    /// The object's byte order is not that of the target of the build.
+    pub FOREIGN_BYTE_ORDER = "BP1005", "object of another byte order";
+    /// A file that the build needs cannot be read or written.
+    pub BUILD_FILE = "BP1006", "a file of the build cannot be used";
+    /// The maps need more memory than the build script allows.
+    pub OVER_BUDGET = "BP1007", "the maps need too much memory";
+    /// The build script denies a warning that does not exist.
+    pub UNKNOWN_CODE = "BP1008", "no such warning";
+    /// A section declares something that is not planned yet.
+    pub NOT_PLANNED = "BP1009", "section that is not planned yet";
 }

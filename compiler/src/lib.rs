@@ -7,6 +7,9 @@
 //! `globals`) → the types that they reach (`btf::trim`, `btf::view`) → declarations
 //! (`declaration`) → slots (`slots`) → plan (`assemble`).
 //!
+//! From a plan, [`bindings`] makes a Rust module with typed handles; [`build`] does all of it in a
+//! build script.
+//!
 //! It answers as libbpf's `bpf_object__open` does, without asking a kernel: the same object gives
 //! the same plan on every machine.
 
@@ -15,7 +18,9 @@
 
 mod arena;
 mod assemble;
+pub mod bindings;
 mod btf;
+pub mod build;
 mod bytes;
 pub mod codes;
 mod declaration;

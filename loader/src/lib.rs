@@ -26,6 +26,7 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod bindings;
 mod btf;
 mod by_name;
 pub mod codes;

@@ -10,7 +10,8 @@ use crate::model::Source;
 /// Stable code of a kind of diagnostic, such as `BP0207`.
 ///
 /// Ranges: 00 object and ELF, 01 BTF, 02 declarations, 03 slots, 04 kernel rules, 05 plan files and
-/// overrides, 06 a failed load, 07 pins and the record of a load, 08 the target.
+/// overrides, 06 a failed load, 07 pins and the record of a load, 08 the target, 09 the command,
+/// 10 bindings and builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(transparent)]

@@ -13,6 +13,7 @@
 #![deny(missing_docs)]
 
 pub mod btf;
+pub mod c_type;
 pub mod codes;
 pub mod compare;
 pub mod contents;
@@ -22,6 +23,7 @@ pub mod globals;
 pub mod model;
 pub mod number;
 pub mod overrides;
+mod plain;
 pub mod rules;
 pub mod steps;
 mod trim;
@@ -35,5 +37,6 @@ pub use model::{
     BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, NotPlanned,
     Object, Pinning, Plan, Program, Slot, SlotTarget, Source, Template, WithPrograms,
 };
+pub use plain::plain;
 pub use steps::Step;
 pub use types::{Type, TypeId};

@@ -1,6 +1,5 @@
 //! A plan for people: its steps, the maps of maps, the types, and what it comes to.
 
-mod c_type;
 mod globals;
 mod initialiser;
 mod kconfig;

@@ -12,7 +12,7 @@ use super::{Info, InnerTemplate, Keys, MapError, MapHandle};
 use crate::codes;
 use crate::kernel::Errno;
 use crate::loaded::LoadedMap;
-use crate::sys::RealElements;
+use crate::sys::{Descriptor, RealElements};
 
 /// When an update happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -133,6 +133,17 @@ fn not_opened(what: &str, errno: Errno) -> MapError {
 }
 
 impl RawMap {
+    /// A handle that takes over the descriptor of a map that was loaded.
+    pub(crate) fn from_loaded_map(map: LoadedMap<Descriptor>) -> Result<Self, MapError> {
+        let mut this = Self::from_fd(map.fd.into())?;
+        this.name = map.name;
+        this.pin = map.pinned;
+        if let Some(template) = map.template {
+            this.template = template.into();
+        }
+        Ok(this)
+    }
+
     fn new(elements: RealElements) -> Self {
         Self {
             name: elements.info().name.clone(),

@@ -4,11 +4,11 @@ use bpfplan_plan::globals::{Variable, variables};
 use bpfplan_plan::types::Linkage;
 use bpfplan_plan::{Data, Map, Plan};
 
-use super::c_type::Declarator;
 use super::initialiser::{Initialiser, quoted};
 use super::rows::count;
 use crate::render::escape::plain;
 use crate::render::style::Style;
+use bpfplan_plan::c_type::Declarator;
 
 /// Parts of types and values that are written before the rest is left to JSON.
 const FUEL: usize = 4000;

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use bpfplan_plan::c_type::Declarator;
 use bpfplan_plan::{Extern, ExternKind, Map, Plan, Type, TypeId};
 
-use super::c_type::Declarator;
 use super::rows::count;
 use crate::render::escape::plain;
 use crate::render::style::Style;

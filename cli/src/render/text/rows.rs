@@ -4,12 +4,12 @@ use bpfplan_plan::{
     Map, MaxEntries, Pinning, Plan, Slot, SlotTarget, Step, TypeId, WithPrograms, rules, uapi,
 };
 
-use super::c_type::Declarator;
 use super::maps_of_maps::slot_runs;
 use super::names;
 use super::summary::memory_of;
 use crate::render::escape::plain;
 use crate::render::style::Style;
+use bpfplan_plan::c_type::Declarator;
 
 /// Names wider than this stand on a line of their own.
 const WIDEST: usize = 32;

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use bpfplan_plan::types::{Composite, Enum};
 use bpfplan_plan::{Map, Plan, Type, TypeId};
 
-use super::c_type::{Declaration, Declarator};
 use crate::render::escape::plain;
 use crate::render::style::Style;
+use bpfplan_plan::c_type::{Declaration, Declarator};
 
 /// Parts of types that are written before the rest is left to JSON.
 const FUEL: usize = 4000;

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use bpfplan_plan::{Plan, Type, TypeId};
-
-use crate::render::escape::plain;
+use crate::model::Plan;
+use crate::plain::plain;
+use crate::types::{Type, TypeId};
 
 /// How deep a declaration nests before it is cut.
 const DEEPEST: usize = 32;
@@ -12,27 +12,30 @@ const DEEPEST: usize = 32;
 const SHORT: usize = 64;
 
 /// Writes declarations. A plan can be hostile, so the work is bounded by `fuel`.
-pub(super) struct Declarator<'a> {
+#[derive(Debug)]
+pub struct Declarator<'a> {
     plan: &'a Plan,
     /// Parts that may still be written.
-    pub(super) fuel: usize,
+    pub fuel: usize,
     /// Values of decl tags by type and component.
     tags: HashMap<(TypeId, Option<u32>), Vec<&'a str>>,
 }
 
 /// A declaration up to its base type.
-pub(super) struct Declaration {
+#[derive(Debug)]
+pub struct Declaration {
     /// The type that the declaration starts with.
-    pub(super) base: TypeId,
+    pub base: TypeId,
     /// Qualifiers in front of the base type, each with a space after it.
-    pub(super) qualifiers: String,
+    pub qualifiers: String,
     /// Name, pointers, arrays and parameters behind the base type.
-    pub(super) declarator: String,
+    pub declarator: String,
 }
 
 impl<'a> Declarator<'a> {
     /// For the types of a plan.
-    pub(super) fn new(plan: &'a Plan, fuel: usize) -> Self {
+    #[must_use]
+    pub fn new(plan: &'a Plan, fuel: usize) -> Self {
         let mut tags: HashMap<_, Vec<&str>> = HashMap::new();
         for ty in &plan.types {
             if let Type::DeclTag {
@@ -49,7 +52,8 @@ impl<'a> Declarator<'a> {
     }
 
     /// A type in one line, such as `struct flow` or `__u32[4]`.
-    pub(super) fn short(plan: &'a Plan, id: TypeId) -> String {
+    #[must_use]
+    pub fn short(plan: &'a Plan, id: TypeId) -> String {
         let mut this = Self {
             plan,
             fuel: SHORT,
@@ -59,7 +63,7 @@ impl<'a> Declarator<'a> {
     }
 
     /// A declaration of `name` in one line, the members of anonymous structs left out.
-    pub(super) fn declare(&mut self, id: TypeId, name: String, depth: usize) -> String {
+    pub fn declare(&mut self, id: TypeId, name: String, depth: usize) -> String {
         let Declaration {
             base,
             qualifiers,
@@ -74,7 +78,7 @@ impl<'a> Declarator<'a> {
     }
 
     /// Follows pointers, arrays, qualifiers and functions down to the base type.
-    pub(super) fn split(&mut self, id: TypeId, name: String, depth: usize) -> Declaration {
+    pub fn split(&mut self, id: TypeId, name: String, depth: usize) -> Declaration {
         let mut base = id;
         let mut qualifiers = String::new();
         let mut declarator = name;
@@ -191,7 +195,7 @@ impl<'a> Declarator<'a> {
     }
 
     /// Decl tags of a type, or of one of its components, as C attributes with a space in front.
-    pub(super) fn attributes(&self, ty: TypeId, component: Option<u32>) -> String {
+    pub fn attributes(&self, ty: TypeId, component: Option<u32>) -> String {
         self.tags
             .get(&(ty, component))
             .into_iter()
