@@ -129,6 +129,14 @@ pub(crate) fn existing_pins_stay() -> Outcome {
     assert_eq!(kernel.pinned_program(&path)?, id);
     kernel.unlink(&path)?;
 
+    // Programs that are not loaded have no pins, so what is in their places does not matter.
+    let path_of_unloaded = programs.0.join("optional");
+    program::pin(&path_of_unloaded);
+    drop(load(&plan, &kernel, &options)?);
+    assert_eq!(unload(&kernel, &programs.0)?.diagnostics, []);
+    unload(&kernel, &maps.0)?;
+    kernel.unlink(&path_of_unloaded)?;
+
     // Somebody is faster while the programs load: the load is undone, and that pin stays.
     let result = load_with(&plan, &kernel, &options, &mut |next| {
         if matches!(
