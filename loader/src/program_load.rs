@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bpfplan_plan::rules::Call;
-use bpfplan_plan::{Diagnostic, MaxEntries, Severity, SlotTarget};
+use bpfplan_plan::{Diagnostic, Map, MaxEntries, Severity, SlotTarget};
 
 use crate::codes;
 use crate::create::Created;
@@ -11,6 +11,7 @@ use crate::execute::{Load, Progress};
 use crate::journal::Entered;
 use crate::kernel::{Errno, Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
 use crate::object_copy::without_slots;
+use crate::options::SlotPolicy;
 use crate::pins::Pins;
 use crate::program_rules::{self, Origin};
 use crate::why::Refusal;
@@ -217,8 +218,13 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// Refuses a load after which some map would live nowhere: it is neither pinned nor held, and
-    /// no pinned program uses it.
-    pub(crate) fn all_are_kept(&mut self, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
+    /// no pinned program uses it. Once it is known which slots of reused maps this load writes, it
+    /// is `sure` of them.
+    pub(crate) fn all_are_kept(
+        &mut self,
+        ids: &[Option<u32>],
+        sure: bool,
+    ) -> Result<(), Diagnostic> {
         if self.options.programs.to_load().is_none() {
             return Ok(());
         }
@@ -228,13 +234,17 @@ impl<K: Kernel> Load<'_, K> {
         let kept = |map, id: u32| program_rules::is_pinned(map, self.options) || held.contains(&id);
         // What is in the slots of a map lives as long as that does.
         let mut in_slots: BTreeSet<&str> = BTreeSet::new();
-        for (map, id) in maps() {
-            if id.is_some_and(|id| kept(map, id)) {
+        for (index, (map, id)) in maps().enumerate() {
+            if id.is_some_and(|id| kept(map, id)) && self.takes_slots(index, map, sure) {
                 in_slots.extend(map.slots.iter().filter_map(|slot| match &slot.target {
                     SlotTarget::Map(name) => Some(name.as_str()),
                     SlotTarget::Program(_) => None,
                 }));
             }
+        }
+        if sure {
+            let targets = self.changed_targets().map(|map| map.name.as_str());
+            in_slots.extend(targets);
         }
         let mut gone = Vec::new();
         let mut emptied = Vec::new();
@@ -261,6 +271,12 @@ impl<K: Kernel> Load<'_, K> {
         if !gone.is_empty() {
             message = format!("gone as soon as the load is done: {}", listed(&gone));
             notes.push("no program that is pinned uses such a map");
+            let reused = |map: &Option<Created<K::Fd>>| map.as_ref().is_some_and(|it| it.reused);
+            if self.maps.iter().any(reused) {
+                notes.push(
+                    "slots of reused maps hold it only if --slots says that they are written",
+                );
+            }
         }
         if !emptied.is_empty() {
             let what = format!("empty as soon as the load is done: {}", listed(&emptied));
@@ -278,6 +294,18 @@ impl<K: Kernel> Load<'_, K> {
             .help("pin the maps as well with --pin-maps DIR, or keep them with --hold");
         diagnostic.notes = notes.into_iter().map(str::to_owned).collect();
         Err(diagnostic)
+    }
+
+    /// Whether all declared slots of an outer map will hold what is declared, or may.
+    fn takes_slots(&self, index: usize, map: &Map, sure: bool) -> bool {
+        if !self.made(index).is_some_and(|made| made.reused) {
+            return true;
+        }
+        match self.options.slot_policy(map.map_type) {
+            SlotPolicy::Keep => false,
+            SlotPolicy::FillEmpty => !sure,
+            SlotPolicy::Overwrite => true,
+        }
     }
 
     /// Pins the programs that are loaded.

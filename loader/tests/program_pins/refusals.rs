@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use bpfplan_loader::{
-    ErrorKind, Kernel as _, LoadError, LoadOptions, Programs, RealKernel, RecordingKernel, codes,
-    load, load_with, unload,
+    ErrorKind, Kernel as _, LoadError, LoadOptions, Pinned, Programs, RealKernel, RecordingKernel,
+    SlotPolicy, codes, load, load_with, unload,
 };
 use bpfplan_plan::rules::Target;
-use bpfplan_plan::{Code, Plan, WithPrograms};
+use bpfplan_plan::{Code, Pinning, Plan, WithPrograms};
 
 use crate::sample::{PinDir, maps, program};
 use crate::{Outcome, fixture, options};
@@ -81,6 +81,52 @@ pub(crate) fn maps_not_kept() -> Outcome {
     assert!(maps::open(id).is_some(), "the program holds it");
     unload(&RealKernel::new(), &directory.0)?;
     assert_eq!(maps::left_of(&[id]), [0; 0]);
+    Ok(())
+}
+
+/// A reused outer map keeps its slots, so it does not hold what would be in them.
+pub(crate) fn maps_not_kept_in_slots() -> Outcome {
+    let kernel = RealKernel::new();
+    let [root, programs] = [PinDir::new(), PinDir::new()];
+    let (mut plan, object) = fixture("tenants");
+    let outer = plan.maps.iter_mut().find(|map| map.name == "limits");
+    outer.expect("the outer map").pinning = Pinning::ByName;
+    let options = |slots| LoadOptions {
+        pin_root: Some(root.0.clone()),
+        slots,
+        ..options(&object, None, Some(&programs))
+    };
+    drop(load(&plan, &kernel, &options(None))?);
+    unload(&kernel, &programs.0)?;
+    let Pinned::Map(outer) = kernel.reuse_pin(&root.0.join("limits"), 0)? else {
+        panic!("it is a map");
+    };
+    let slots = || [0, 1].map(|index| kernel.slot(&outer, index).expect("a look"));
+    let first = slots();
+
+    for policy in [None, Some(SlotPolicy::Keep), Some(SlotPolicy::FillEmpty)] {
+        let error = refused(&plan, &options(policy));
+        assert_eq!(error.kind, ErrorKind::NotKept, "{policy:?}");
+        let message = &error.diagnostics[0].message;
+        assert!(
+            message.ends_with("limits_small, limits_large"),
+            "{policy:?}: {message}"
+        );
+        assert!(!programs.0.exists());
+        assert_eq!(slots(), first, "{policy:?}");
+    }
+    drop(load(&plan, &kernel, &options(Some(SlotPolicy::Overwrite)))?);
+    unload(&kernel, &programs.0)?;
+    assert!(slots().iter().zip(first).all(|(now, old)| *now != old));
+
+    for index in [0, 1] {
+        kernel.clear_slot(&outer, index)?;
+    }
+    drop(load(&plan, &kernel, &options(Some(SlotPolicy::FillEmpty)))?);
+    assert!(slots().iter().all(Option::is_some));
+    unload(&kernel, &programs.0)?;
+    kernel.unlink(&root.0.join("limits"))?;
+    kernel.remove_dir(&root.0)?;
     Ok(())
 }
 
