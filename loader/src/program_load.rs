@@ -157,6 +157,12 @@ impl<K: Kernel> Load<'_, K> {
             .into_iter()
             .filter(|message| says_more(message))
             .collect();
+        if messages.iter().any(|message| wants_target(message)) {
+            diagnostic = diagnostic.help(
+                "only who attaches such a program knows its target: let its section begin with \
+                 `?`, or name the target there",
+            );
+        }
         diagnostic = with_messages(diagnostic, &messages);
         diagnostic.log = log.map(String::into_boxed_str);
         diagnostic
@@ -364,6 +370,17 @@ fn says_more(message: &str) -> bool {
     .all(|known| !message.contains(known))
 }
 
+/// Whether a message of libbpf says that a program is loaded for a target that is not named
+/// (`libbpf_prepare_prog_load`).
+fn wants_target(message: &str) -> bool {
+    [
+        ": attach program FD is not set",
+        ": no BTF-based attach target is specified",
+    ]
+    .iter()
+    .any(|known| message.contains(known))
+}
+
 /// The end of a log.
 fn last_lines(log: &str) -> Vec<String> {
     let lines = log.lines().rev().filter(|line| !line.trim().is_empty());
@@ -376,14 +393,14 @@ fn last_lines(log: &str) -> Vec<String> {
 }
 
 fn with_messages(mut diagnostic: Diagnostic, messages: &[String]) -> Diagnostic {
-    for message in messages.iter().take(MESSAGES) {
-        diagnostic.notes.push(format!("libbpf: {message}"));
+    // The last ones are about what failed.
+    let earlier = messages.len().saturating_sub(MESSAGES);
+    if earlier > 0 {
+        let note = format!("libbpf: {earlier} messages, and then");
+        diagnostic.notes.push(note);
     }
-    if messages.len() > MESSAGES {
-        let more = messages.len() - MESSAGES;
-        diagnostic
-            .notes
-            .push(format!("libbpf: and {more} more messages"));
+    for message in messages.iter().skip(earlier) {
+        diagnostic.notes.push(format!("libbpf: {message}"));
     }
     diagnostic
 }

@@ -48,6 +48,11 @@ pub(crate) fn the_verifier_refuses() -> Outcome {
     let log = error.diagnostics[0].log.as_ref().expect("a log");
     assert!(log.contains("<invalid CO-RE relocation>"), "{log}");
 
+    let (plan, object) = fixture("programs_freplace");
+    let error = refused(&plan, &options(&object, Some(&directory), Some(&directory)));
+    let help = error.diagnostics[0].help.as_deref().unwrap_or_default();
+    assert!(help.contains("target") && help.contains("`?`"), "{error}");
+
     let (plan, object) = fixture("programs_kfunc_missing");
     let error = refused(&plan, &options(&object, Some(&directory), Some(&directory)));
     let said = &error.diagnostics[0];
