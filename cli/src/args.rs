@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Load(LoadArgs),
     /// Remove the pins that a load made, and nothing else.
     Unload(UnloadArgs),
+    /// Show, fill or empty the slots of a map of maps.
+    Slot(SlotArgs),
     /// Print the JSON Schema of an output.
     Schema(SchemaArgs),
     /// Print a completion script for a shell.
@@ -172,6 +174,10 @@ pub(crate) struct LoadArgs {
     /// with libbpf.
     #[arg(long, value_enum, value_name = "POLICY")]
     pub(crate) slots: Option<Slots>,
+    /// Options of the kernel's configuration, such as CONFIG_HZ=250, that count before those of the
+    /// running kernel where the object asks for some; may be compressed by gzip.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) kconfig: Option<PathBuf>,
     /// Keep the maps alive in the foreground until interrupted.
     #[arg(long)]
     pub(crate) hold: bool,
@@ -200,6 +206,102 @@ pub(crate) struct UnloadArgs {
     /// The directory that was given to `load --pin-maps` or `--pin-progs`.
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) dir: PathBuf,
+}
+
+/// Arguments of `slot`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan slot list /sys/fs/bpf/flow/tables
+  bpfplan slot set /sys/fs/bpf/flow/tables 3 --new --max-entries 4096
+  bpfplan slot set /sys/fs/bpf/flow/tables 3 --map /sys/fs/bpf/flow/spare
+  bpfplan slot clear /sys/fs/bpf/flow/tables 3
+
+PIN is the pin of an array_of_maps or a hash_of_maps. KEY is a number for keys of 1, 2, 4 or
+8 bytes, and 0x with two hex digits for each byte for all others (hex: for any).")]
+pub(crate) struct SlotArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: SlotCommand,
+}
+
+/// The subcommands of `slot`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SlotCommand {
+    /// Show the slots that hold maps.
+    List(SlotListArgs),
+    /// Put a map into a slot, whatever is in it.
+    Set(SlotSetArgs),
+    /// Empty a slot.
+    Clear(SlotClearArgs),
+}
+
+/// Arguments of `slot list`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan slot list /sys/fs/bpf/flow/tables
+  bpfplan slot list /sys/fs/bpf/flow/tables --format json | jq '.slots[].id'")]
+pub(crate) struct SlotListArgs {
+    /// The pin of an outer map.
+    #[arg(value_name = "PIN", value_hint = ValueHint::FilePath)]
+    pub(crate) pin: PathBuf,
+    /// How to show them.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) format: PlainFormat,
+}
+
+/// Arguments of `slot set`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  bpfplan slot set /sys/fs/bpf/flow/tables 3 --new
+  bpfplan slot set /sys/fs/bpf/flow/by_address 0x0a000001bb01 --map /sys/fs/bpf/flow/spare
+
+A new map is made from the inner template, which the record beside the pin tells: the kernel
+does not. Programs see the new map from their next lookup on.")]
+pub(crate) struct SlotSetArgs {
+    /// The pin of an outer map.
+    #[arg(value_name = "PIN", value_hint = ValueHint::FilePath)]
+    pub(crate) pin: PathBuf,
+    /// The slot: a number, or the bytes of the key in hex.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
+    /// What goes into the slot.
+    #[command(flatten)]
+    pub(crate) target: SlotTargetArgs,
+    /// Number of entries of the new map (bytes for ring buffers), where the kernel allows others
+    /// than the template's.
+    #[arg(long, value_name = "N", conflicts_with = "map")]
+    pub(crate) max_entries: Option<u32>,
+}
+
+/// What goes into a slot.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct SlotTargetArgs {
+    /// Make a new inner map.
+    #[arg(long)]
+    pub(crate) new: bool,
+    /// Take the map with this pin.
+    #[arg(long, value_name = "PIN2", value_hint = ValueHint::FilePath)]
+    pub(crate) map: Option<PathBuf>,
+}
+
+/// Arguments of `slot clear`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  bpfplan slot clear /sys/fs/bpf/flow/tables 3
+
+The map that was in it goes away unless something else holds it.")]
+pub(crate) struct SlotClearArgs {
+    /// The pin of an outer map.
+    #[arg(value_name = "PIN", value_hint = ValueHint::FilePath)]
+    pub(crate) pin: PathBuf,
+    /// The slot: a number, or the bytes of the key in hex.
+    #[arg(value_name = "KEY")]
+    pub(crate) key: String,
 }
 
 /// Arguments of `schema`.
@@ -234,6 +336,7 @@ pub(crate) struct CompletionsArgs {
 Examples:
   bpfplan man | man -l -
   bpfplan man load | man -l -
+  bpfplan man slot-set | man -l -
   bpfplan man --out /usr/local/share/man/man1")]
 pub(crate) struct ManArgs {
     /// The subcommand whose page to print; without it, the page of bpfplan itself.
@@ -303,6 +406,16 @@ pub(crate) enum LoadFormat {
     Json,
 }
 
+/// Formats of `slot list`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum PlainFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One document; see `bpfplan schema slots`.
+    Json,
+}
+
 /// Outputs that have a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SchemaOf {
@@ -312,4 +425,6 @@ pub(crate) enum SchemaOf {
     Diagnostics,
     /// `load --format json`.
     Load,
+    /// `slot list --format json`.
+    Slots,
 }

@@ -20,3 +20,5 @@ pub(crate) const OBJECT_TWICE: Code = Code("BP0921");
 pub(crate) const OBJECT_MISSING: Code = Code("BP0922");
 /// Programs are to be loaded with a plan that has no hash of its object.
 pub(crate) const PLAN_WITHOUT_HASH: Code = Code("BP0923");
+/// A slot is named by what is no key of its map.
+pub(crate) const SLOT_KEY: Code = Code("BP0940");

@@ -7,6 +7,7 @@ mod load;
 mod man;
 mod plan;
 mod schema;
+mod slot;
 mod unload;
 
 use std::io;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: &Command) -> io::Result<Exit> {
         Command::Compile(args) => compile::run(args),
         Command::Load(args) => load::run(args),
         Command::Unload(args) => unload::run(args),
+        Command::Slot(args) => slot::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

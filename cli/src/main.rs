@@ -8,6 +8,7 @@ mod commands;
 mod documents;
 mod exit;
 mod input;
+mod kconfig;
 mod link;
 mod output;
 mod programs;

@@ -44,6 +44,38 @@ fn wrong_usage_is_2() {
         &["load"],
         &["load", OBJECT, "--pin-root", "/sys/fs/bpf"],
         &["schema", "everything"],
+        &["slot"],
+        &["slot", "list"],
+        &["slot", "set", "/sys/fs/bpf/a", "1"],
+        &[
+            "slot",
+            "set",
+            "/sys/fs/bpf/a",
+            "1",
+            "--new",
+            "--map",
+            "/sys/fs/bpf/b",
+        ],
+        &[
+            "slot",
+            "set",
+            "/sys/fs/bpf/a",
+            "1",
+            "--map",
+            "/sys/fs/bpf/b",
+            "--max-entries",
+            "2",
+        ],
+        &[
+            "slot",
+            "set",
+            "/sys/fs/bpf/a",
+            "1",
+            "--new",
+            "--max-entries",
+            "-1",
+        ],
+        &["slot", "clear", "/sys/fs/bpf/a"],
         &["man", "frob"],
         &["completions", "tcl"],
     ] {
@@ -425,6 +457,7 @@ fn help_teaches() {
         "compile",
         "load",
         "unload",
+        "slot",
         "schema",
         "completions",
         "man",
@@ -436,7 +469,7 @@ fn help_teaches() {
         let help = run([command, "--help"]);
         assert_eq!(code(&help), 0);
     }
-    for command in ["plan", "check", "compile", "load", "unload"] {
+    for command in ["plan", "check", "compile", "load", "unload", "slot"] {
         assert!(
             stdout(&run([command, "--help"])).contains("Example"),
             "{command}"
@@ -466,6 +499,9 @@ fn completions_and_pages_come_from_the_same_definitions() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     pages.sort();
-    assert_eq!(pages.len(), 9, "{pages:?}");
+    assert_eq!(pages.len(), 13, "{pages:?}");
+    assert!(pages.contains(&"bpfplan-slot-set.1".to_owned()));
+    let page = run(["man", "slot-set"]);
+    assert!(stdout(&page).contains("\\&bpfplan slot set [OPTIONS]"));
     assert_eq!(pages[0], "bpfplan-check.1");
 }

@@ -40,7 +40,7 @@ fn check(validator: &jsonschema::Validator, text: &str, what: &str) {
 /// `BPFPLAN_UPDATE=1 cargo test -p bpfplan --test schema` writes them anew.
 #[test]
 fn committed_schemas_are_current() {
-    for output in ["plan", "diagnostics", "load"] {
+    for output in ["plan", "diagnostics", "load", "slots"] {
         let path = root().join(format!("schema/{output}.json"));
         let printed = printed(output);
         if std::env::var_os("BPFPLAN_UPDATE").is_some() {

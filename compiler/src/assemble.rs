@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bpfplan_plan::btf::{EncodeError, encode};
 use bpfplan_plan::model::{Contents, Map, NoTemplate};
+use bpfplan_plan::rules::ProgramNeeds;
 use bpfplan_plan::rules::create::{self, Refusal};
 use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{
@@ -57,6 +58,10 @@ pub(crate) fn assemble(
         kernel_types,
         ..
     } = numbered;
+    let needs = ProgramNeeds::new(&types);
+    for map in &mut maps {
+        map.with_programs = map.with_programs.or_else(|| needs.of(map));
+    }
     let count = usize::try_from(kernel_types).unwrap_or(usize::MAX);
     let btf = match types.get(..count) {
         Some(kernel) if !kernel.is_empty() => encode(kernel, endianness),

@@ -63,6 +63,8 @@ bpfplan_plan::codes! {
     pub DATA_TOO_LARGE = "BP0110", "too much global data";
     /// Relocations of global data have no effect.
     pub DATA_RELOCATIONS = "BP0111", "pointers in global data";
+    /// Values in `.kconfig` that libbpf mixes up.
+    pub BAD_KCONFIG = "BP0119", "unusable kernel configuration value";
 
     /// `.maps` has no DATASEC.
     pub NO_MAPS_DATASEC = "BP0201", "no BTF about the section .maps";
@@ -112,6 +114,8 @@ bpfplan_plan::codes! {
     pub BTF_DROPPED = "BP0223", "the kernel gets no BTF for this map";
     /// A `__ulong` of 32 bits is sign-extended.
     pub SIGN_EXTENDED = "BP0224", "map_extra is sign-extended";
+    /// A variable of `.struct_ops` is not what libbpf makes a map of.
+    pub BAD_STRUCT_OPS = "BP0230", "unusable struct_ops variable";
 
     /// The map is defined as libbpf 1.x does not read any more.
     pub LEGACY_MAP = "BP0240", "legacy map definition";
@@ -125,6 +129,10 @@ bpfplan_plan::codes! {
     pub LEGACY_INNER = "BP0244", "no inner map with this id";
     /// The types that annotate a map do not fit it.
     pub LEGACY_TYPES = "BP0245", "annotation that does not fit";
+    /// Maps of several objects have an id that an outer map names.
+    pub LEGACY_IDS = "BP0246", "one id in several objects";
+    /// The section has the definitions of another loader than libbpf and iproute2.
+    pub LEGACY_OTHER = "BP0247", "maps in a section of another loader";
 
     /// A relocation of `.maps` cannot be read.
     pub BAD_RELOCATION = "BP0350", "corrupt relocation";
@@ -146,4 +154,6 @@ bpfplan_plan::codes! {
     pub ADDEND = "BP0358", "slot with an offset";
     /// Two relocations fill one slot.
     pub SLOT_TWICE = "BP0359", "slot filled twice";
+    /// A pointer in a struct_ops variable leads to no program.
+    pub BAD_STRUCT_OPS_RELOCATION = "BP0370", "struct_ops member without program";
 }

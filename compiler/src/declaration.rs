@@ -138,20 +138,14 @@ fn check_place(
     section_size: u64,
 ) -> Result<u32, Diagnostic> {
     let error = Diagnostic::error;
-    let end = u64::from(variable.offset).saturating_add(u64::from(variable.size));
-    if end > section_size {
-        return Err(error(
-            codes::OUTSIDE_SECTION,
-            format!("it ends at byte {end} of .maps, which has {section_size}"),
-        ));
-    }
+    // An extern map has no place, so this comes first.
     let linkage = match variable.linkage {
         Linkage::Global => None,
         Linkage::Static => Some(("static", "remove 'static'")),
         Linkage::Hidden => Some(("hidden", "remove '__hidden' or visibility(\"hidden\")")),
         Linkage::Extern => Some((
             "extern",
-            "name the object that defines it as well, and they are linked",
+            "name the object that defines it as well: plan, compile and load link them",
         )),
         Linkage::Unknown => Some(("of unknown linkage", "compile it again")),
     };
@@ -161,6 +155,13 @@ fn check_place(
             format!("it is {linkage}, maps must be global variables"),
         )
         .help(help));
+    }
+    let end = u64::from(variable.offset).saturating_add(u64::from(variable.size));
+    if end > section_size {
+        return Err(error(
+            codes::OUTSIDE_SECTION,
+            format!("it ends at byte {end} of .maps, which has {section_size}"),
+        ));
     }
     let to = raw.get(variable.id).map_or(0, |var| var.last);
     let (id, ty) = definitions.skip_modifiers(to)?;

@@ -106,6 +106,11 @@ impl Symbol<'_> {
         self.bind == elf::STB_GLOBAL || self.bind == elf::STB_WEAK
     }
 
+    /// Whether the symbol may be missing.
+    pub(crate) fn is_weak(&self) -> bool {
+        self.bind == elf::STB_WEAK
+    }
+
     /// Whether the symbol is to be found in another object or the kernel.
     pub(crate) fn is_extern(&self) -> bool {
         self.section == 0 && self.is_global() && self.kind == elf::STT_NOTYPE

@@ -2,49 +2,67 @@
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{
-    BTF_FUNC_EXTERN, BTF_KIND_ARRAY, BTF_KIND_DATASEC, BTF_KIND_ENUM, BTF_KIND_ENUM64,
-    BTF_KIND_FUNC, BTF_KIND_INT, BTF_KIND_VAR, BTF_VAR_GLOBAL_EXTERN,
+    BTF_FUNC_EXTERN, BTF_KIND_DATASEC, BTF_KIND_FUNC, BTF_KIND_VAR, BTF_VAR_GLOBAL_EXTERN,
 };
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use crate::btf::raw::{Raw, RawType};
 use crate::bytes::text;
 use crate::codes;
 use crate::elf::{Elf, Symbol};
+use crate::kconfig::{self, Kconfig};
 use crate::problems::Problems;
 
 /// The DATASEC of kernel configuration values.
 pub(crate) const KCONFIG: &[u8] = b".kconfig";
 /// The DATASEC of kernel symbols.
 pub(crate) const KSYMS: &[u8] = b".ksyms";
+/// The DATASEC of maps.
+const MAPS: &[u8] = b".maps";
 
 /// Checks every extern symbol.
 ///
-/// Returns whether some are kernel configuration values, for which libbpf makes a map.
-pub(crate) fn check(elf: &Elf<'_>, raw: Option<&Raw<'_>>, problems: &mut Problems) -> bool {
-    let externs: Vec<_> = elf.symbols.iter().filter_map(extern_name).collect();
+/// Returns the kernel configuration values, if there are some: libbpf makes a map of them.
+pub(crate) fn check<'a>(
+    elf: &Elf<'_>,
+    raw: Option<&Raw<'a>>,
+    problems: &mut Problems,
+) -> Option<Kconfig<'a>> {
+    let symbols = elf.symbols.iter();
+    let externs: Vec<_> = symbols
+        .filter_map(|symbol| Some((extern_name(symbol)?, symbol.is_weak())))
+        .collect();
+    let names: HashSet<&[u8]> = externs.iter().map(|(name, _)| *name).collect();
     if externs.is_empty() {
-        return false;
+        return None;
     }
     let Some(raw) = raw else {
-        for name in externs {
+        for (name, _) in externs {
             problems.add(bad(name, "has no BTF, because the object has none"));
         }
-        return false;
+        return None;
     };
-    let index = Index::new(raw);
-    let mut kconfig = false;
-    for name in &externs {
+    let index = Index::new(elf, raw);
+    let mut kconfig = Vec::new();
+    for (name, weak) in externs {
         match index.check(raw, name) {
-            Ok(section) => kconfig |= section == KCONFIG,
+            Ok(Place { section, var }) if section.name == KCONFIG => {
+                kconfig.push(kconfig::Symbol {
+                    name,
+                    var,
+                    section: section.id,
+                    weak,
+                });
+            }
+            Ok(_) => {}
             Err(what) => problems.add(bad(name, what)),
         }
     }
-    if kconfig {
-        index.check_members(raw, KCONFIG, &externs, problems);
+    if !kconfig.is_empty() {
+        index.check_members(raw, KCONFIG, &names, problems);
     }
-    index.check_members(raw, KSYMS, &externs, problems);
-    kconfig
+    index.check_members(raw, KSYMS, &names, problems);
+    kconfig::lay_out(raw, &kconfig, problems)
 }
 
 fn extern_name<'a>(symbol: &Symbol<'a>) -> Option<&'a [u8]> {
@@ -57,19 +75,43 @@ fn bad(name: &[u8], what: &str) -> Diagnostic {
     Diagnostic::error(codes::BAD_EXTERN, format!("extern '{}' {what}", text(name)))
 }
 
+/// A section of externs.
+#[derive(Debug, Clone, Copy)]
+struct Section<'a> {
+    id: u32,
+    name: &'a [u8],
+}
+
+/// Where an extern is.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    section: Section<'a>,
+    var: u32,
+}
+
 /// Finds variables, functions and their sections by name and id.
 struct Index<'a> {
     /// The first variable or function of every name.
     by_name: HashMap<&'a [u8], u32>,
     /// The first DATASEC that has a variable or function.
     sections: HashMap<u32, u32>,
+    /// The DATASEC of the section `.maps`, if the object has both.
+    maps: Option<u32>,
 }
 
 impl<'a> Index<'a> {
-    fn new(raw: &Raw<'a>) -> Self {
+    fn new(elf: &Elf<'_>, raw: &Raw<'a>) -> Self {
+        let maps = |(_, ty): &(u32, &RawType<'_>)| {
+            ty.kind == BTF_KIND_DATASEC && raw.name(ty.name) == MAPS
+        };
         let mut this = Self {
             by_name: HashMap::default(),
             sections: HashMap::default(),
+            maps: raw
+                .types()
+                .find(maps)
+                .map(|(id, _)| id)
+                .filter(|_| elf.maps.is_some()),
         };
         for (id, ty) in raw.types() {
             match ty.kind {
@@ -87,8 +129,8 @@ impl<'a> Index<'a> {
         this
     }
 
-    /// The name of the DATASEC of an extern.
-    fn check(&self, raw: &Raw<'a>, name: &[u8]) -> Result<&'a [u8], &'static str> {
+    /// The variable or function of an extern and its DATASEC.
+    fn check(&self, raw: &Raw<'a>, name: &[u8]) -> Result<Place<'a>, &'static str> {
         let id = self.by_name.get(name).copied().ok_or("has no BTF")?;
         let ty = raw.get(id).ok_or("has no BTF")?;
         let linkage = match ty.kind {
@@ -98,18 +140,30 @@ impl<'a> Index<'a> {
         if !linkage {
             return Err("is not extern in BTF");
         }
-        let section = self.sections.get(&id).and_then(|id| raw.get(*id));
-        let section = section.map(|section| raw.name(section.name));
-        match section {
+        let section = self.sections.get(&id).copied();
+        let is_map = ty.kind == BTF_KIND_VAR && section.is_some() && section == self.maps;
+        let section = section.and_then(|id| {
+            let name = raw.name(raw.get(id)?.name);
+            Some(Section { id, name })
+        });
+        match section.map(|section| section.name) {
+            // It is reported with all that is wrong with declarations.
+            Some(_) if is_map => section
+                .map(|section| Place { section, var: id })
+                .ok_or("has no section"),
             None => Err("is declared without a section, such as .kconfig or .ksyms"),
             Some(KCONFIG) if ty.kind == BTF_KIND_FUNC => {
                 Err("is a function, .kconfig holds values")
             }
-            Some(KCONFIG) if !is_kconfig_type(raw, ty) => {
+            Some(KCONFIG) if kconfig::shape(raw, ty).is_none() => {
                 Err("has a type that no kernel configuration value has")
             }
-            Some(section @ (KCONFIG | KSYMS)) => Ok(section),
-            Some(b".maps") => Err("is a map of another object: name both, and they are linked"),
+            Some(KCONFIG | KSYMS) => section
+                .map(|section| Place { section, var: id })
+                .ok_or("has no section"),
+            Some(MAPS) => {
+                Err("is a map of another object, name both: plan, compile and load link them")
+            }
             Some(_) => Err("is in a section that has no externs: they go to .kconfig or .ksyms"),
         }
     }
@@ -119,11 +173,10 @@ impl<'a> Index<'a> {
         &self,
         raw: &Raw<'a>,
         name: &[u8],
-        externs: &[&[u8]],
+        symbols: &HashSet<&[u8]>,
         problems: &mut Problems,
     ) {
-        let symbols: foldhash::HashSet<_> = externs.iter().copied().collect();
-        let mut used: Vec<u32> = externs
+        let mut used: Vec<u32> = symbols
             .iter()
             .filter_map(|name| self.sections.get(self.by_name.get(name)?).copied())
             .collect();
@@ -138,38 +191,5 @@ impl<'a> Index<'a> {
                 }
             }
         }
-    }
-}
-
-/// Whether libbpf knows how to fill such a value (`find_kcfg_type`).
-fn is_kconfig_type(raw: &Raw<'_>, var: &RawType<'_>) -> bool {
-    let skip = |start: u32| {
-        let mut id = start;
-        // A chain longer than all types is a circle.
-        for _ in 0..=raw.len() {
-            match raw.get(id).filter(|ty| ty.is_modifier()) {
-                Some(ty) => id = ty.last,
-                None => return raw.get(id),
-            }
-        }
-        None
-    };
-    let tristate = |ty: &RawType<'_>| raw.name(ty.name) == b"libbpf_tristate";
-    let is_bool = |ty: &RawType<'_>| (ty.word() >> 24) & bpfplan_plan::uapi::BTF_INT_BOOL != 0;
-    let Some(ty) = skip(var.last) else {
-        return false;
-    };
-    match ty.kind {
-        BTF_KIND_INT if is_bool(ty) => ty.last == 1,
-        BTF_KIND_INT => matches!(ty.last, 1 | 2 | 4 | 8),
-        BTF_KIND_ENUM => ty.last == 4 && tristate(ty),
-        BTF_KIND_ENUM64 => tristate(ty),
-        BTF_KIND_ARRAY => {
-            let [element, _, length] = ty.array();
-            let element = skip(element);
-            length > 0
-                && element.is_some_and(|it| it.kind == BTF_KIND_INT && it.last == 1 && !is_bool(it))
-        }
-        _ => false,
     }
 }

@@ -97,7 +97,7 @@ fn name(section: &Section<'_>, object: &str) -> String {
 
 /// `internal_map_name` of libbpf: as much of the object's name as there is room for, then the
 /// section's; of a named section the latter only.
-fn internal_map_name(section: &[u8], object: &str) -> String {
+pub(crate) fn internal_map_name(section: &[u8], object: &str) -> String {
     // `obj->name`: 15 bytes of the file's name, up to the first `.`.
     let object = object.as_bytes();
     let object = object.get(..NAME).unwrap_or(object);
@@ -205,6 +205,11 @@ impl Global<'_> {
     }
 }
 
+/// Declared maps that share a name are refused as declarations.
+fn made_by_libbpf(map: &Map) -> bool {
+    map.is_internal() || map.map_type.0 == uapi::BPF_MAP_TYPE_STRUCT_OPS
+}
+
 /// Names are the plan's handles for maps; libbpf has maps that share one.
 pub(crate) fn check_names(maps: &[Map], problems: &mut Problems) {
     if maps.iter().all(|map| map.data.is_none()) {
@@ -212,7 +217,7 @@ pub(crate) fn check_names(maps: &[Map], problems: &mut Problems) {
     }
     let mut names = HashSet::default();
     for map in maps {
-        if names.insert(map.name.as_str()) || map.data.is_none() {
+        if names.insert(map.name.as_str()) || !made_by_libbpf(map) {
             continue;
         }
         let message = "two sections of global data, or a map and one, have this name";

@@ -53,8 +53,8 @@ pub(crate) fn read(
     declared: &[Declaration],
     problems: &mut Problems,
 ) -> Legacy {
-    let mut sections = elf.sections.iter().enumerate();
-    let Some((index, section)) = sections.rfind(|(_, it)| it.role == Role::LegacyMaps) else {
+    warn_of_others(elf, problems);
+    let Some((index, section)) = section(elf) else {
         return Legacy::default();
     };
     match read_section(elf, raw, index, section, problems) {
@@ -66,9 +66,56 @@ pub(crate) fn read(
     }
 }
 
+/// The ids of legacy maps, and those that outer maps name.
+#[derive(Debug, Default)]
+pub(crate) struct Ids {
+    /// Each with the map's name.
+    pub(crate) maps: Vec<(u32, String)>,
+    pub(crate) named: Vec<u32>,
+}
+
+/// The ids in the section `maps`; none if there is no such section, or if it cannot be read.
+pub(crate) fn ids(elf: &Elf<'_>, raw: Option<&Raw<'_>>) -> Ids {
+    let found = section(elf).and_then(|(index, section)| {
+        read_section(elf, raw, index, section, &mut Problems::default()).ok()
+    });
+    let mut ids = Ids::default();
+    for map in found.into_iter().flat_map(|found| found.maps) {
+        if map.is_outer() && map.fields.inner_id != 0 {
+            ids.named.push(map.fields.inner_id);
+        }
+        if map.fields.id != 0 {
+            ids.maps.push((map.fields.id, map.name));
+        }
+    }
+    ids
+}
+
+fn section<'e, 'a>(elf: &'e Elf<'a>) -> Option<(usize, &'e Section<'a>)> {
+    let mut sections = elf.sections.iter().enumerate();
+    sections.rfind(|(_, it)| it.role == Role::LegacyMaps)
+}
+
 /// Whether the object has the section at all.
 pub(crate) fn has_section(elf: &Elf<'_>) -> bool {
     elf.sections.iter().any(|it| it.role == Role::LegacyMaps)
+}
+
+/// Maps that neither libbpf nor iproute2 reads must not be missed in silence.
+fn warn_of_others(elf: &Elf<'_>, problems: &mut Problems) {
+    let others = elf
+        .sections
+        .iter()
+        .filter(|it| it.role == Role::Other && it.size > 0 && it.name.starts_with(b"maps/"));
+    for section in others {
+        let name = text(section.name);
+        let message = format!("section {name} is not read: the plan lacks its maps");
+        problems.add(
+            Diagnostic::warning(codes::LEGACY_OTHER, message)
+                .note("neither libbpf nor iproute2 reads it, loaders of their own did")
+                .help("declare the maps with SEC(\".maps\") and BTF instead"),
+        );
+    }
 }
 
 fn refused<T>(message: impl Into<String>) -> Result<T, Box<Diagnostic>> {
@@ -204,7 +251,7 @@ impl Found {
             definition.inner = template.map(|template| Rc::new(template.copied()));
             let filled = slots.remove(&index).unwrap_or_default();
             let advice = advice::declaration(raw, &map.name, &definition, &map.fields, &filled);
-            self.warn(map, advice, source, problems);
+            self.warn(map, advice, !filled.is_empty(), source, problems);
             if self.iproute2 && map.is_outer() && template.is_none() {
                 problems.add(no_inner(map, source));
             }
@@ -296,6 +343,7 @@ impl Found {
                     problems.add(
                         Diagnostic::warning(codes::SLOT_TWICE, "two maps have this inner_idx")
                             .map(&outer.name)
+                            .at(sources.get(map.name.as_str()), "the last one")
                             .field(format!("values[{}]", map.fields.inner_idx))
                             .note("the last one counts, as in iproute2"),
                     );
@@ -310,6 +358,7 @@ impl Found {
         &self,
         map: &LegacyMap,
         advice: Option<String>,
+        filled: bool,
         source: Option<&Source>,
         problems: &mut Problems,
     ) {
@@ -321,11 +370,17 @@ impl Found {
         let what = "it is a legacy definition in section maps".to_owned();
         let mut diagnostic = warning(codes::LEGACY_MAP, what)
             .note("libbpf 1.x does not open objects with such a section");
-        diagnostic.help = advice.map(|text| format!("write instead: {text}"));
+        // C wants a name declared before it is used.
+        let place = match filled {
+            true => ", below the maps that it holds",
+            false => "",
+        };
+        diagnostic.help = advice.map(|text| format!("write instead{place}: {text}"));
+        let proposed = diagnostic.help.is_some();
         problems.add(diagnostic);
         if let Some(what) = map.fields.pinning_lost() {
             let diagnostic = warning(codes::LEGACY_PINNING, what).field("pinning");
-            problems.add(diagnostic.help(map.fields.pinning_help()));
+            problems.add(diagnostic.help(map.fields.pinning_help(proposed)));
         }
         if self.iproute2 && map.fields.map_type == uapi::BPF_MAP_TYPE_PROG_ARRAY {
             let what = "its slots stay empty: iproute2 fills them with programs".to_owned();

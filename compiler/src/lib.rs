@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod arena;
 mod assemble;
 mod btf;
 mod bytes;
@@ -24,17 +25,19 @@ mod elf;
 mod externs;
 mod fixup;
 mod globals;
+mod kconfig;
 mod legacy;
 pub mod link;
-mod not_planned;
 mod problems;
 mod programs;
 mod slots;
 mod source;
+mod struct_ops;
 mod types;
 
-use bpfplan_plan::types::{SecVar, Type, TypeId};
-use bpfplan_plan::{Diagnostic, Map, Object, Plan, format, rules};
+use bpfplan_plan::contents::MAX_TOTAL;
+use bpfplan_plan::types::{Linkage as VarLinkage, SecVar, Type, TypeId};
+use bpfplan_plan::{Contents, Diagnostic, Map, Object, Plan, format, rules};
 use foldhash::HashSet;
 use sha2::{Digest, Sha256};
 
@@ -46,7 +49,9 @@ use declaration::Declarations;
 use elf::{Elf, Stage};
 use fixup::{Datasec, Linkage, Variable};
 use globals::Global;
+use kconfig::Kconfig;
 use problems::Problems;
+use struct_ops::StructOps;
 
 /// How to compile.
 #[derive(Debug, Clone, Default)]
@@ -103,11 +108,10 @@ fn plan(
     let raw = read_btf(elf, problems);
     let kconfig = externs::check(elf, raw.as_ref(), problems);
     let name = file_name(name);
-    let maps = read_maps(elf, raw.as_ref(), &name, problems).unwrap_or_default();
+    let maps = read_maps(elf, raw.as_ref(), kconfig.as_ref(), &name, problems).unwrap_or_default();
     if elf.maps.is_none() {
         programs::check(elf, &HashSet::default(), problems);
     }
-    not_planned::check_arena(elf, &maps.maps, problems);
     let plan = Plan {
         version: format::VERSION,
         object: Object {
@@ -118,7 +122,8 @@ fn plan(
         },
         maps: maps.maps,
         programs: programs::list(elf),
-        not_planned: not_planned::list(elf, kconfig),
+        jump_tables: programs::jump_tables(elf),
+        not_planned: Vec::new(),
         types: maps.types,
         kernel_types: maps.kernel_types,
         btf: maps.btf,
@@ -165,6 +170,7 @@ fn no_btf() -> Diagnostic {
 fn read_maps(
     elf: &Elf<'_>,
     raw: Option<&Raw<'_>>,
+    kconfig: Option<&Kconfig<'_>>,
     object: &str,
     problems: &mut Problems,
 ) -> Option<Maps> {
@@ -172,14 +178,21 @@ fn read_maps(
     let datasecs = datasecs.unwrap_or_default();
     let globals = globals::read(elf, raw, &datasecs, object, problems);
     let variables = read_definitions(elf, raw, &datasecs, problems)?;
+    let typed = kconfig.filter(|kconfig| kconfig.typed);
+    let in_arena = arena::section(elf);
     let sections: Vec<&Datasec<'_>> = globals
         .iter()
         .filter_map(|global| datasecs.get(global.datasec?))
+        .chain(typed.map(|kconfig| &kconfig.datasec))
+        .chain(in_arena.and_then(|section| arena::datasec(section, &datasecs)))
         .collect();
     let declarations = raw.map(|raw| declarations(elf, raw, variables, problems));
     let mut declarations = declarations.unwrap_or_default();
     let legacy = legacy::read(elf, raw, &declarations.list, problems);
+    let struct_ops = raw.map(|raw| struct_ops::read(elf, raw, &datasecs, problems));
+    let struct_ops = struct_ops.unwrap_or_default();
     declarations.types.extend(&legacy.types);
+    declarations.types.extend(struct_ops.iter().map(|it| it.ty));
     let types = raw.map(|raw| decode(raw, &declarations.types, &sections));
     let types = types
         .unwrap_or_else(|| Ok(Types::default()))
@@ -199,11 +212,41 @@ fn read_maps(
         let datasec = global.datasec.and_then(|place| datasecs.get(place));
         global.map(datasec.and_then(|_| ids.next()), datasec)
     }));
+    maps.extend(kconfig.map(|kconfig| kconfig.map(typed.and_then(|_| ids.next()), object)));
+    let in_arena =
+        in_arena.and_then(|section| arena::attach(section, ids.next(), &mut maps, problems));
+    maps.extend(struct_ops_maps(elf, &struct_ops, &types));
     globals::check_names(&maps, problems);
-    let contents = globals.iter().filter_map(Global::contents).collect();
+    let mut contents: Vec<Contents> = in_arena.into_iter().collect();
+    contents.extend(globals.iter().filter_map(Global::contents));
+    check_total(&maps, problems);
     let (view, tags) = (&types.view, &types.tags);
     let maps = assemble::assemble(view, tags, maps, elf.endianness, problems);
     Some(Maps { contents, ..maps })
+}
+
+/// The struct_ops maps.
+fn struct_ops_maps(elf: &Elf<'_>, found: &[StructOps], types: &Types) -> Vec<Map> {
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let variables: Vec<Variable> = found.iter().map(|it| it.variable.clone()).collect();
+    let sources = source::find(elf, &variables);
+    let maps = found.iter().map(|it| {
+        let source = sources.get(it.variable.name.as_str());
+        it.map(types.id(it.ty), source.cloned())
+    });
+    maps.collect()
+}
+
+/// Contents of all kinds together are as bounded as those of each.
+fn check_total(maps: &[Map], problems: &mut Problems) {
+    let sizes = maps.iter().filter_map(|map| map.data.as_ref());
+    let total: u64 = sizes.map(|data| u64::from(data.size)).sum();
+    if total > MAX_TOTAL {
+        let message = format!("the global data has {total} bytes");
+        problems.add(Diagnostic::error(codes::DATA_TOO_LARGE, message));
+    }
 }
 
 /// The variables of `.maps`, none if there is no such section.
@@ -308,8 +351,11 @@ fn add_datasec(
 ) -> TypeId {
     let mut vars = Vec::with_capacity(section.variables.len());
     for (variable, id) in section.variables.iter().zip(ids) {
-        if variable.linkage == Linkage::Hidden {
-            view.make_static(id);
+        match variable.linkage {
+            Linkage::Hidden => view.set_linkage(id, VarLinkage::Static),
+            // An extern in `.kconfig` is a variable of the map that is made for it.
+            Linkage::Global => view.set_linkage(id, VarLinkage::Global),
+            Linkage::Static | Linkage::Extern | Linkage::Unknown => {}
         }
         vars.push(SecVar {
             var: id,

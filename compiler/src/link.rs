@@ -10,6 +10,7 @@
 //! 4. [`Linkable::compile`] compiles the result, with places that the linked object has no more.
 
 mod differences;
+mod ids;
 mod limits;
 mod part;
 mod repair;
@@ -50,7 +51,7 @@ pub struct Linkable {
 /// # Errors
 /// All problems of all objects, each with [`Diagnostic::object`] set: an object that is corrupt,
 /// two definitions of one name, declarations that differ, a map that no object defines, different
-/// licences, objects of both byte orders.
+/// licences, objects of both byte orders, legacy maps of several objects with one id.
 pub fn check(inputs: &[Input<'_>]) -> Result<Linkable, Vec<Diagnostic>> {
     let mut problems = Problems::default();
     let mut parts = Vec::with_capacity(inputs.len());
@@ -71,6 +72,7 @@ pub fn check(inputs: &[Input<'_>]) -> Result<Linkable, Vec<Diagnostic>> {
     let sources = if problems.failed() {
         HashMap::new()
     } else {
+        ids::check(&parts, &mut problems);
         resolve::check(&parts, &mut problems)
     };
     if problems.failed() {

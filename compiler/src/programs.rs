@@ -35,6 +35,12 @@ pub(crate) fn list(elf: &Elf<'_>) -> Vec<bpfplan_plan::Program> {
         .collect()
 }
 
+/// Bytes of the jump tables; of several sections libbpf takes the last.
+pub(crate) fn jump_tables(elf: &Elf<'_>) -> u64 {
+    let tables = elf.sections.iter().rfind(|it| it.role == Role::JumpTables);
+    tables.map_or(0, |section| section.size)
+}
+
 /// Checks the relocations of all sections with instructions. `maps` are the offsets
 /// of the maps in `.maps`.
 pub(crate) fn check(elf: &Elf<'_>, maps: &HashSet<u64>, problems: &mut Problems) {
@@ -148,7 +154,11 @@ fn check_one(
 }
 
 /// The program or subprogram around an instruction.
-fn program_at<'e, 'a>(elf: &'e Elf<'a>, section: usize, offset: u64) -> Option<&'e Program<'a>> {
+pub(crate) fn program_at<'e, 'a>(
+    elf: &'e Elf<'a>,
+    section: usize,
+    offset: u64,
+) -> Option<&'e Program<'a>> {
     let key = (section, offset);
     let after = elf
         .programs

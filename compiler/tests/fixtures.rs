@@ -215,7 +215,7 @@ fn positions_come_from_debug_information() {
             );
         }
         // Sections are declared nowhere.
-        let declared = compiled.plan.maps.iter().filter(|map| map.data.is_none());
+        let declared = compiled.plan.maps.iter().filter(|map| !map.is_internal());
         let all = declared.clone().count();
         let known = declared.filter(|map| map.source.is_some()).count();
         let debug = object.windows(12).any(|bytes| bytes == b".debug_info\0");
@@ -237,13 +237,41 @@ fn problems_name_their_map() {
 }
 
 #[test]
-fn other_maps_are_listed() {
+fn nothing_is_left_out() {
     let (_, object) = &objects()["data_sections.bpf.o"];
     let plan = compile(object, "x", &Options::default()).unwrap().plan;
     assert!(plan.not_planned.is_empty(), "{:?}", plan.not_planned);
-    let (_, object) = &objects()["data_kconfig.bpf.o"];
-    let plan = compile(object, "x", &Options::default()).unwrap().plan;
-    assert!(plan.not_planned.iter().any(|it| it.section == ".kconfig"));
+}
+
+#[test]
+fn kernel_configuration_values_are_laid_out() {
+    let (_, object) = &objects()["kconfig_values.bpf.o"];
+    let plan = compile(object, "x.o", &Options::default()).unwrap().plan;
+    let map = plan.maps.last().unwrap();
+    assert_eq!(map.name, "x.kconfig");
+    let places = map.externs.iter();
+    let places: Vec<(&str, u32, u32, bool)> = places
+        .map(|it| (it.name.as_str(), it.offset, it.size, it.weak))
+        .collect();
+    assert_eq!(
+        places[..5],
+        [
+            ("CONFIG_ILLEGAL_POINTER_VALUE", 0, 8, true),
+            ("CONFIG_PHYSICAL_START", 8, 8, true),
+            ("LINUX_HAS_BPFPLAN", 16, 8, true),
+            ("CONFIG_BPF", 24, 4, false),
+            ("CONFIG_HZ", 28, 4, false),
+        ]
+    );
+    // The last two are strings, which are aligned to nothing.
+    assert_eq!(
+        places[places.len() - 2..],
+        [
+            ("CONFIG_CC_VERSION_TEXT", 53, 4, true),
+            ("CONFIG_DEFAULT_HOSTNAME", 57, 16, true),
+        ]
+    );
+    assert_eq!(map.value_size, 73);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bpfplan_compiler::{Compiled, Options, codes, compile};
+use bpfplan_compiler::{Compiled, Options, codes, compile, link};
 use bpfplan_plan::{Code, Diagnostic, Map, Plan};
 use object::write::{Object, Symbol, SymbolSection};
 use object::{Architecture, BinaryFormat, SectionKind, SymbolFlags, SymbolKind, SymbolScope};
@@ -160,6 +160,56 @@ fn slots_are_checked() {
 
 /// A map in the section `maps` and one in `.maps` cannot have one name.
 #[test]
+fn sections_of_other_loaders_are_not_missed_in_silence() {
+    let endianness = object::Endianness::Little;
+    let mut file = Object::new(BinaryFormat::Elf, Architecture::Bpf, endianness);
+    let maps = file.add_section(Vec::new(), b"maps/flows".to_vec(), SectionKind::Data);
+    file.append_section_data(maps, &[0; 20], 4);
+    let compiled = ours(&file.write().unwrap()).unwrap();
+    assert!(compiled.plan.maps.is_empty());
+    let [warning] = compiled.warnings.as_slice() else {
+        panic!("{:#?}", compiled.warnings);
+    };
+    assert_eq!(warning.code, codes::LEGACY_OTHER);
+    assert!(warning.message.contains("maps/flows"), "{warning}");
+}
+
+/// libbpf's linker wants BTF about every symbol; all objects without are named at once.
+#[test]
+fn objects_without_btf_cannot_be_linked() {
+    let objects = ["a", "b"].map(|name| (name, object(&HASH, &[(name, 0, true)])));
+    let inputs = objects
+        .each_ref()
+        .map(|(name, bytes)| link::Input { name, bytes });
+    let problems = link::check(&inputs).unwrap_err();
+    let said: Vec<_> = problems
+        .iter()
+        .map(|it| (it.code, it.object.as_deref(), it.help.is_some()))
+        .collect();
+    let expected = ["a", "b"].map(|name| (codes::UNSOUND_PART, Some(name), true));
+    assert_eq!(said, expected);
+}
+
+/// Text about a proposed declaration stands only where there is one.
+#[test]
+fn what_is_not_proposed_is_not_mentioned() {
+    // 36 bytes are iproute2's: a hash that is pinned for all programs.
+    let pinned = [1, 4, 8, 16, 0, 0, 2, 0, 0];
+    for (name, proposed) in [("flows", true), ("fl.ows", false)] {
+        let warnings = ours(&object(&pinned, &[(name, 0, true)])).unwrap().warnings;
+        let help = |code| {
+            let found = warnings.iter().find(|it: &&Diagnostic| it.code == code);
+            found.unwrap().help.as_deref().unwrap_or_default()
+        };
+        assert_eq!(help(codes::LEGACY_MAP).contains("write instead"), proposed);
+        assert_eq!(
+            help(codes::LEGACY_PINNING).contains("as proposed"),
+            proposed
+        );
+    }
+}
+
+#[test]
 fn names_are_unique_in_both_sections() {
     let mut object = fixture("legacy_maps");
     let strings = builder::section(&object, ".strtab").unwrap();
@@ -230,13 +280,19 @@ fn the_advice_compiles_to_the_same_maps() {
     };
     for name in ["legacy_plain", "legacy_iproute2", "legacy_maps"] {
         let legacy = ours(&fixture(name)).unwrap();
-        let mut advice: Vec<&str> = legacy
+        let mut advice: Vec<(bool, &str)> = legacy
             .warnings
             .iter()
-            .filter_map(|it| it.help.as_deref()?.strip_prefix("write instead: "))
+            .filter_map(|it| it.help.as_deref()?.strip_prefix("write instead"))
+            .map(
+                |text| match text.strip_prefix(", below the maps that it holds: ") {
+                    Some(text) => (true, text),
+                    None => (false, text.strip_prefix(": ").unwrap()),
+                },
+            )
             .collect();
-        // Outer maps stand behind those that they hold.
-        advice.sort_by_key(|text| text.contains(".values"));
+        advice.sort();
+        let advice: Vec<&str> = advice.into_iter().map(|(_, text)| text).collect();
         let types = "struct flow { __u32 source, target; };\n\
                      struct flow_stats { __u64 packets, bytes; };\n";
         let source = format!(

@@ -7,7 +7,7 @@ use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Map, MapType, Pinning, Plan, SlotTarget, uapi};
 
 use crate::codes;
-use crate::kernel::{Errno, Kernel, MapInfo, PathKind, Pinned};
+use crate::kernel::{BtfCache, Errno, Kernel, MapInfo, PathKind, Pinned};
 use crate::pins;
 use crate::record::{self, Record, RecordedTemplate};
 
@@ -89,6 +89,8 @@ pub(crate) fn prepare<K: Kernel>(
         root: &root,
         target: None,
         record: None,
+        blobs: BtfCache::default(),
+        read_only: false,
         problems: Vec::new(),
         warnings: Vec::new(),
     };
@@ -152,6 +154,10 @@ struct Look<'a, K> {
     target: Option<Target>,
     /// The record beside the pins, if it was looked for; `None` in it if there is none.
     record: Option<Option<Record>>,
+    /// The BTF of the maps that were compared.
+    blobs: BtfCache,
+    /// Whether it was said that the file system of the pins cannot be written to.
+    read_only: bool,
     problems: Vec<Diagnostic>,
     warnings: Vec<Diagnostic>,
 }
@@ -202,10 +208,15 @@ impl<K: Kernel> Look<'_, K> {
             Ok(Pinned::Other(what)) => return Err(no_map(path, what)),
             // It vanished meanwhile.
             Err(Errno::ENOENT) => return Ok(None),
+            // One reason for all pins is said once.
+            Err(Errno::EROFS) if std::mem::replace(&mut self.read_only, true) => return Ok(None),
             Err(errno) => {
                 let message = format!("opening the map at {shown} failed: {errno}");
                 let problem = Diagnostic::error(codes::PIN_UNREADABLE, message);
                 return Err(match errno {
+                    Errno::EROFS => problem
+                        .note("a reused map is read and written, and the file system is read-only")
+                        .help("mount it with `-o remount,rw`, or use another pin root"),
                     Errno::EACCES | Errno::EPERM => problem
                         .note("a reused map is read and written, and the pin's mode forbids it")
                         .help("load as the user who owns the pin, or use another pin root"),
@@ -233,12 +244,14 @@ impl<K: Kernel> Look<'_, K> {
         let types = if map.btf.is_none() {
             None
         } else {
-            self.kernel.map_types(info).unwrap_or_else(|errno| {
-                notes.push(format!(
-                    "its types are not compared, reading them failed: {errno}"
-                ));
-                None
-            })
+            self.kernel
+                .map_types(info, &mut self.blobs)
+                .unwrap_or_else(|errno| {
+                    notes.push(format!(
+                        "its types are not compared, reading them failed: {errno}"
+                    ));
+                    None
+                })
         };
         let existing = Existing {
             attributes: info.attributes(),
@@ -295,8 +308,10 @@ impl<K: Kernel> Look<'_, K> {
         let Some(held) = self.held(map, fd, info) else {
             return Vec::new();
         };
-        let types = declared.btf.and_then(|_| self.kernel.map_types(&held).ok());
-        let types = types.flatten();
+        let types = match declared.btf {
+            Some(_) => self.kernel.map_types(&held, &mut self.blobs).ok().flatten(),
+            None => None,
+        };
         let existing = Existing {
             attributes: held.attributes(),
             types: types.as_ref(),

@@ -34,6 +34,31 @@ bpfplan_plan::codes! {
     /// libbpf had something to say about programs that it loaded.
     pub LIBBPF_WARNS = "BP0616", "libbpf warns about programs";
 
+    /// A map in the kernel is not what a handle of it says.
+    pub MAP_MISMATCH = "BP0650", "a map is not what its handle says";
+    /// A map cannot be opened.
+    pub MAP_NOT_OPENED = "BP0651", "a map cannot be opened";
+    /// The kernel refused an operation on a map.
+    pub MAP_CALL = "BP0652", "the kernel refused an operation on a map";
+    /// A map changes faster than its keys can be read.
+    pub MAP_ITERATION = "BP0653", "the keys of a map have no end";
+    /// A map that holds maps is wanted, and this one does not.
+    pub NOT_OUTER = "BP0654", "a map holds no maps";
+    /// Nobody tells what inner maps of an outer map look like.
+    pub TEMPLATE_UNKNOWN = "BP0655", "an inner template is not known";
+    /// Inner maps must have as many entries as the template.
+    pub INNER_ENTRIES = "BP0656", "inner maps have as many entries as the template";
+    /// The kernel wants the BTF object of other inner maps, and there is none left.
+    pub INNER_BTF = "BP0657", "the BTF of the inner maps is gone";
+    /// The kernel refused to make an inner map.
+    pub INNER_REFUSED = "BP0658", "the kernel refused an inner map";
+    /// A map does not fit an outer map's template.
+    pub INNER_DOES_NOT_FIT = "BP0659", "a map does not fit the template";
+    /// An outer map has no such slot.
+    pub SLOT_BEYOND_END = "BP0660", "a slot is beyond the end";
+    /// A slot that should hold a map is empty.
+    pub SLOT_EMPTY = "BP0661", "a slot is empty already";
+
     /// libbpf's linker refuses the objects.
     pub LINK_REFUSED = "BP0690", "libbpf's linker refuses the objects";
 
@@ -112,4 +137,19 @@ bpfplan_plan::codes! {
     pub NOT_AUTOLOADED = "BP0814", "programs are not loaded by themselves";
     /// Programs are to be loaded from an object that libbpf does not open.
     pub LEGACY_OBJECT = "BP0815", "libbpf does not open the object";
+
+    /// The kernel's configuration cannot be read.
+    pub KCONFIG_UNREADABLE = "BP0850", "the kernel's configuration cannot be read";
+    /// A line of a kernel configuration sets nothing.
+    pub KCONFIG_MALFORMED = "BP0851", "malformed kernel configuration";
+    /// A kernel configuration does not decompress.
+    pub KCONFIG_DAMAGED = "BP0852", "damaged kernel configuration";
+    /// The setting of an option is not of the kind that the object declares.
+    pub KCONFIG_VALUE = "BP0853", "a kernel configuration value does not fit";
+    /// The kernel's configuration has no such option.
+    pub KCONFIG_MISSING = "BP0854", "a kernel configuration value is missing";
+    /// No kernel has such a value.
+    pub KCONFIG_UNKNOWN = "BP0855", "no such kernel configuration value";
+    /// A string of the kernel's configuration is longer than its variable.
+    pub KCONFIG_CUT = "BP0856", "a string was cut";
 }

@@ -1,7 +1,7 @@
 //! Writing the initial contents of maps, and freezing them.
 
 use bpfplan_plan::rules::Call;
-use bpfplan_plan::{Code, Data, Diagnostic, Map};
+use bpfplan_plan::{Code, Diagnostic, Map};
 
 use crate::codes;
 use crate::execute::Load;
@@ -11,21 +11,26 @@ use crate::why::Refusal;
 impl<K: Kernel> Load<'_, K> {
     /// Writes the value of the only element: what the plan has of it, then zeros.
     pub(crate) fn write_contents(&self, index: usize, map: &Map) -> Result<(), Diagnostic> {
-        let (Some(data), Some(created)) = (&map.data, self.made(index)) else {
+        let Some(created) = self.made(index) else {
             return Ok(());
         };
-        let value = self.initial_value(map, data);
+        let value = self.initial_value(map);
         let written = value.and_then(|value| self.kernel.write(&created.fd, 0, &value));
         written.map_err(|errno| {
-            let step = format!("writing its {} bytes of initial contents", data.size);
+            let step = format!("writing its {} bytes of initial contents", map.value_size);
             self.failed(codes::CONTENTS_REFUSED, step, Call::Write, errno, map)
         })
     }
 
-    /// The value of the only element of a map of global data.
-    pub(crate) fn initial_value(&self, map: &Map, data: &Data) -> Result<Vec<u8>, Errno> {
-        let bytes = self.contents.get(map.name.as_str()).copied();
-        padded(bytes.unwrap_or_default(), data.size)
+    /// The value of the only element of a map of global data, or of kernel configuration values.
+    pub(crate) fn initial_value(&self, map: &Map) -> Result<Vec<u8>, Errno> {
+        let bytes = if map.externs.is_empty() {
+            let bytes = self.contents.get(map.name.as_str()).copied();
+            bytes.unwrap_or_default()
+        } else {
+            &self.kconfig.bytes
+        };
+        padded(bytes, map.value_size)
     }
 
     /// Freezes a map, so that user space cannot change the constants of programs.

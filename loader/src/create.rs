@@ -11,20 +11,20 @@ use crate::kernel::{Errno, Kernel, MapAttributes, MapBtf};
 use crate::why::{Refusal, reasons};
 
 /// From this version on memory is accounted by cgroup and `RLIMIT_MEMLOCK` does not matter.
-const MEMCG_ACCOUNTING: KernelVersion = KernelVersion {
+pub(crate) const MEMCG_ACCOUNTING: KernelVersion = KernelVersion {
     major: 5,
     minor: 11,
 };
 
 /// From this version on maps have names.
-const NAMES: KernelVersion = KernelVersion {
+pub(crate) const NAMES: KernelVersion = KernelVersion {
     major: 4,
     minor: 15,
 };
 /// From this version on arrays can be mapped into memory.
 const MMAPABLE: KernelVersion = KernelVersion { major: 5, minor: 5 };
 /// From this version on names may have a `.`.
-const DOTS_IN_NAMES: KernelVersion = KernelVersion { major: 5, minor: 2 };
+pub(crate) const DOTS_IN_NAMES: KernelVersion = KernelVersion { major: 5, minor: 2 };
 
 /// A map that the kernel has made, now or before.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl<K: Kernel> Load<'_, K> {
 
     /// Whether the kernel may have refused global data for `BPF_F_MMAPABLE`, which it can do without.
     fn has_no_mmap<I>(&self, map: &Map<I>) -> bool {
-        map.data.is_some()
+        map.is_internal()
             && map.map_flags & uapi::BPF_F_MMAPABLE != 0
             && self.version().is_some_and(|version| version < MMAPABLE)
     }

@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
@@ -14,8 +15,10 @@ use crate::codes;
 use crate::create::{Created, Wanted};
 use crate::error::{ErrorKind, LoadError};
 use crate::journal::Journal;
+use crate::kconfig::Resolved;
 use crate::kernel::{Kernel, MadeProgram};
 use crate::loaded::{Loaded, LoadedMap, LoadedProgram};
+use crate::maps::InnerTemplate;
 use crate::options::LoadOptions;
 use crate::pins::Pins;
 use crate::preflight::{self, Ready};
@@ -72,13 +75,6 @@ pub enum Progress<'a> {
         map: usize,
         /// Path of the pin.
         path: &'a Path,
-    },
-    /// Have libbpf load the programs, and the maps that come with them.
-    LoadPrograms,
-    /// Put programs into the slots of a program array.
-    FillPrograms {
-        /// Index of the map in the plan.
-        map: usize,
     },
     /// Pin a program.
     PinProgram {
@@ -140,6 +136,7 @@ fn attempt<K: Kernel>(
         program_pins,
         named,
         possible_cpus,
+        kconfig,
         origins,
         diagnostics,
     } = preflight::check(plan, kernel, options).map_err(|error| Failed {
@@ -163,6 +160,7 @@ fn attempt<K: Kernel>(
         maps: plan.maps.iter().map(|_| None).collect(),
         programs: Vec::new(),
         contents: plan.contents_by_map(),
+        kconfig,
         filled: HashMap::new(),
         journal: Journal::default(),
         not_kept: false,
@@ -208,6 +206,8 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) programs: Vec<MadeProgram<K::Fd>>,
     /// The initial contents by name of the map.
     pub(crate) contents: HashMap<&'a str, &'a [u8]>,
+    /// The values of the `.kconfig` map.
+    pub(crate) kconfig: Resolved,
     /// Number of slots filled, by index of the outer map.
     pub(crate) filled: HashMap<usize, u32>,
     pub(crate) journal: Journal,
@@ -231,16 +231,21 @@ impl<'a, K: Kernel> Load<'a, K> {
     /// Does everything; gives the ids of the maps that are made.
     fn run(&mut self, directories: &[&Pins]) -> Result<Vec<Option<u32>>, Diagnostic> {
         let (mut outers, mut reused) = (Vec::new(), Vec::new());
-        for step in self.plan.steps() {
+        let programs = self.options.programs.to_load().is_some();
+        // Those that come with the programs as well: their creation is no step.
+        for map in 0..self.plan.maps.len() {
+            if self.is_done(Step::CreateMap { map }) {
+                self.reuse(map)?;
+            }
+        }
+        for step in self.plan.steps_with(programs) {
             if matches!(step, Step::Pin { .. }) {
                 // Last of all, below.
                 continue;
             }
-            if self.is_done(step) {
-                match step {
-                    Step::CreateMap { map } => self.reuse(map)?,
-                    Step::FillSlots { map } => reused.push(map),
-                    _ => {}
+            if step != Step::LoadPrograms && self.is_done(step) {
+                if let Step::FillSlots { map } = step {
+                    reused.push(map);
                 }
                 continue;
             }
@@ -248,14 +253,18 @@ impl<'a, K: Kernel> Load<'a, K> {
             if !fills && step.map_index().is_some_and(|map| !self.is_from_plan(map)) {
                 continue;
             }
+            // Told below, after the slots for maps.
+            if matches!(step, Step::FillPrograms { .. }) {
+                continue;
+            }
             self.tell(Progress::Step(step))?;
             match step {
                 // All at once, below.
                 Step::FillSlots { map } => outers.push(map),
+                Step::LoadPrograms => self.load_programs()?,
                 _ => self.step(step)?,
             }
         }
-        self.load_programs()?;
         let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
         let filled = Filler::new(self.plan, self.kernel, &self.maps)
             .fill_all(&outers, &mut |next| ask(progress, interrupted, next))?;
@@ -334,7 +343,11 @@ impl<'a, K: Kernel> Load<'a, K> {
         };
         match step {
             // Slots are filled when all maps exist, and pins are made last of all.
-            Step::LoadBtf | Step::FillSlots { .. } | Step::Pin { .. } => {}
+            Step::LoadBtf
+            | Step::LoadPrograms
+            | Step::FillPrograms { .. }
+            | Step::FillSlots { .. }
+            | Step::Pin { .. } => {}
             Step::CreateTemplate { .. } => self.create_template(index, map)?,
             Step::CreateMap { .. } => self.create_map(index, map)?,
             Step::DropTemplate { .. } => self.template = None,
@@ -422,9 +435,13 @@ impl<'a, K: Kernel> Load<'a, K> {
             maps,
             programs,
             filled,
+            kconfig,
             diagnostics,
+            btf_blob,
+            template_btf,
             ..
         } = self;
+        let blob: Arc<[u8]> = btf_blob.into_owned().into();
         let pinned = |index: usize| match named.as_ref().and_then(|named| named.pin(index)) {
             Some(pin) => Some(pin.path.clone()),
             None => directories.iter().find_map(|pins| pins.map(index)),
@@ -442,6 +459,19 @@ impl<'a, K: Kernel> Load<'a, K> {
                 filled: filled.get(&index).copied().unwrap_or(0),
                 max_entries: created.max_entries,
                 btf: created.btf,
+                template: map.inner.as_ref().map(|inner| {
+                    let made = || template_btf.get(&index).copied();
+                    // No template was made for a map that was there or came with the programs;
+                    // its inner maps may have types all the same.
+                    let others = created.reused || map.with_programs.is_some();
+                    let btf = if others { inner.btf } else { made() };
+                    InnerTemplate::of_load(map, inner, plan, btf, &blob)
+                }),
+                externs: if map.externs.is_empty() {
+                    Vec::new()
+                } else {
+                    kconfig.externs.clone()
+                },
             })
         });
         let paths: HashMap<&str, PathBuf> = directories

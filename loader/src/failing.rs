@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 
+use crate::kconfig::KernelConfig;
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Kernel, MadeProgram, MapAttributes, MapBtf, MapInfo, PathKind,
-    Pinned, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
+    BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
+    MapBtf, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage,
+    RequestedMap,
 };
 
 /// Another kernel, some of whose calls fail, as the given function decides.
@@ -353,9 +355,9 @@ where
         Ok(self.wrap(fd, &id.to_string()))
     }
 
-    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+    fn map_types(&self, info: &MapInfo, blobs: &mut BtfCache) -> Result<Option<MapTypes>, Errno> {
         self.ask("map_types", &info.id.to_string())?;
-        self.inner.map_types(info)
+        self.inner.map_types(info, blobs)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {
@@ -409,6 +411,19 @@ where
 
     fn version(&self) -> Option<KernelVersion> {
         self.version.or_else(|| self.inner.version())
+    }
+
+    fn identity(&self) -> Identity {
+        self.inner.identity()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        self.ask("has", "").is_ok() && self.inner.has(feature)
+    }
+
+    fn config(&self) -> Result<KernelConfig, Errno> {
+        self.ask("config", "")?;
+        self.inner.config()
     }
 
     fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {

@@ -7,9 +7,11 @@ use bpfplan_plan::compare::{Attributes, MapTypes};
 use bpfplan_plan::rules::{KernelVersion, errno_name};
 use bpfplan_plan::{MapType, rules};
 
+use crate::kconfig::KernelConfig;
 pub use crate::program_request::{
     MadeProgram, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
 };
+pub use crate::sys::BtfCache;
 
 /// An error number of the kernel, as `bpf(2)` left it in `errno`.
 ///
@@ -35,6 +37,8 @@ impl Errno {
     pub const ENOTEMPTY: Self = Self(libc::ENOTEMPTY);
     /// `EACCES`.
     pub const EACCES: Self = Self(libc::EACCES);
+    /// `EROFS`.
+    pub const EROFS: Self = Self(libc::EROFS);
     /// `EWOULDBLOCK`.
     pub const EWOULDBLOCK: Self = Self(libc::EWOULDBLOCK);
 }
@@ -177,6 +181,27 @@ pub enum Pinned<F> {
     Other(&'static str),
 }
 
+/// What the kernel says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// `release` of `uname`, such as `6.1.0-18-amd64`.
+    pub release: String,
+    /// `version` of `uname`, such as `#1 SMP Debian 6.1.76-1`.
+    pub version: String,
+    /// `/proc/version_signature`, which Ubuntu's kernels have.
+    pub signature: Option<String>,
+}
+
+/// What programs are told about the kernel (`kernel_supports` of libbpf).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// `bpf_get_attach_cookie` in tracepoints (5.15): `LINUX_HAS_BPF_COOKIE`.
+    BpfCookie,
+    /// System calls have the architecture in their names, such as `__x64_sys_bpf` (4.17):
+    /// `LINUX_HAS_SYSCALL_WRAPPER`.
+    SyscallWrapper,
+}
+
 /// What lies at a path, seen without following a symbolic link at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathKind {
@@ -317,10 +342,11 @@ pub trait Kernel: Sync {
     fn map_by_id(&self, id: u32) -> Result<Self::Fd, Errno>;
 
     /// The types of a map's keys and values, from `BPF_BTF_GET_FD_BY_ID`; `None` if it has none.
+    /// `blobs` are those that were read for other maps.
     ///
     /// # Errors
     /// The kernel's; `E2BIG` if they are too many to be compared.
-    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno>;
+    fn map_types(&self, info: &MapInfo, blobs: &mut BtfCache) -> Result<Option<MapTypes>, Errno>;
 
     /// What lies at the path.
     ///
@@ -382,6 +408,18 @@ pub trait Kernel: Sync {
 
     /// The kernel's version, for decisions after a failure and for explanations.
     fn version(&self) -> Option<KernelVersion>;
+
+    /// What the kernel says of itself.
+    fn identity(&self) -> Identity;
+
+    /// Whether the kernel has a feature, found out by trying; `false` where trying is not allowed.
+    fn has(&self, feature: Feature) -> bool;
+
+    /// The configuration of the running kernel: `/boot/config-<release>`, or `/proc/config.gz`.
+    ///
+    /// # Errors
+    /// Those of reading the latter; `EFBIG` if the file is larger than any configuration.
+    fn config(&self) -> Result<KernelConfig, Errno>;
 
     /// Which of these structs the kernel's own BTF has; `None` if it has no BTF. Those of modules
     /// are not looked at.

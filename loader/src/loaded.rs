@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use bpfplan_plan::{Diagnostic, MapType};
 
+use crate::kconfig::ResolvedExtern;
 use crate::kernel::Kernel;
+use crate::maps::InnerTemplate;
 
 /// A finished load. Dropping it closes all descriptors; pinned maps live on.
 #[derive(Debug)]
@@ -43,6 +45,10 @@ pub struct LoadedMap<F> {
     pub max_entries: u32,
     /// Whether the kernel has the types of key and value.
     pub btf: bool,
+    /// What inner maps of an outer map look like.
+    pub template: Option<InnerTemplate>,
+    /// What the kernel configuration values of a `.kconfig` map became.
+    pub externs: Vec<ResolvedExtern>,
 }
 
 /// A program that was loaded.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use bpfplan_plan::{MapType, uapi};
 
+use crate::kconfig::KernelConfig;
+
 /// How to load. The default neither pins nor holds, so it loads nothing but maps that are pinned
 /// by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,6 +25,9 @@ pub struct LoadOptions {
     pub hold: bool,
     /// Raise `RLIMIT_NOFILE` of this process if the plan needs more descriptors than it allows.
     pub raise_nofile: bool,
+    /// Options of the kernel's configuration that count before those of the running kernel, for
+    /// the externs of `.kconfig` (`open_opts.kconfig` of libbpf).
+    pub kconfig: Option<KernelConfig>,
     /// What becomes of the object's programs.
     pub programs: Programs,
 }

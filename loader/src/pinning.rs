@@ -177,9 +177,12 @@ impl<K: Kernel> Load<'_, K> {
         let record = Record::new(self.plan, pins, ids, |name| programs.get(name).copied());
         let maps = &self.plan.maps;
         let templates = self.template_btf.iter();
-        let templates = templates
-            .filter_map(|(index, ids)| Some((maps.get(*index)?.name.as_str(), *ids)))
-            .collect();
+        let templates =
+            templates.filter_map(|(index, ids)| Some((maps.get(*index)?.name.as_str(), *ids)));
+        // libbpf made the templates of maps that come with the programs.
+        let others = maps.iter().filter(|map| map.with_programs.is_some());
+        let others = others.filter_map(|map| Some((map.name.as_str(), map.inner.as_ref()?.btf?)));
+        let templates = templates.chain(others).collect();
         let bytes = record.with_btf(&self.btf_blob, &templates).encode()?;
         let attributes = MapAttributes {
             map_type: MapType(uapi::BPF_MAP_TYPE_ARRAY),

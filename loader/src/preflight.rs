@@ -11,6 +11,7 @@ use bpfplan_plan::{
 use crate::by_name::{self, ByName, PIN_ROOT};
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
+use crate::kconfig::{self, Resolved};
 use crate::kernel::{FdLimit, Kernel};
 use crate::options::LoadOptions;
 use crate::pins::{self, Pins};
@@ -30,6 +31,8 @@ pub(crate) struct Ready<F> {
     pub(crate) named: Option<ByName<F>>,
     /// The number of possible CPUs, if the plan asks for it.
     pub(crate) possible_cpus: Option<u32>,
+    /// The values of the `.kconfig` map, if there is one.
+    pub(crate) kconfig: Resolved,
     /// Warnings.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -89,7 +92,9 @@ pub(crate) fn check<K: Kernel>(
     } else {
         None
     };
-    let mut diagnostics = Vec::new();
+    let kconfig = kconfig::resolve(plan, kernel, options.kconfig.as_ref()).map_err(refused)?;
+    let mut kconfig = kconfig.unwrap_or_default();
+    let mut diagnostics = std::mem::take(&mut kconfig.diagnostics);
     let origins = program_rules::origins(plan, kernel, &options.programs, &mut diagnostics);
     if let Some(named) = &mut named {
         diagnostics.append(&mut named.warnings);
@@ -98,6 +103,7 @@ pub(crate) fn check<K: Kernel>(
     Ok(Ready {
         pins,
         program_pins,
+        kconfig,
         origins,
         named,
         possible_cpus,

@@ -1,14 +1,16 @@
 //! The steps of a load that are about programs.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::CString;
 
 use bpfplan_plan::rules::Call;
-use bpfplan_plan::{Diagnostic, Map, MaxEntries, Severity, SlotTarget};
+use bpfplan_plan::{Diagnostic, Map, MaxEntries, Severity, SlotTarget, Step};
 
 use crate::codes;
 use crate::create::Created;
 use crate::execute::{Load, Progress};
 use crate::journal::Entered;
+use crate::kconfig::kconfig_text;
 use crate::kernel::{Errno, Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
 use crate::object_copy::without_slots;
 use crate::options::SlotPolicy;
@@ -30,7 +32,6 @@ impl<K: Kernel> Load<'_, K> {
             return Ok(());
         };
         let plan = self.plan;
-        self.tell(Progress::LoadPrograms)?;
         let object = without_slots(&options.object).map_err(|why| {
             Diagnostic::error(
                 codes::PROGRAMS_REFUSED,
@@ -49,7 +50,7 @@ impl<K: Kernel> Load<'_, K> {
                 .data
                 .as_ref()
                 .filter(|_| fd.is_none() && !map.is_arena());
-            let contents = data.map(|data| self.initial_value(map, data)).transpose();
+            let contents = data.map(|_| self.initial_value(map)).transpose();
             let contents = contents.map_err(|errno| {
                 let message = format!("preparing its initial contents failed: {errno}");
                 Diagnostic::error(codes::CONTENTS_REFUSED, message).map(&map.name)
@@ -57,10 +58,11 @@ impl<K: Kernel> Load<'_, K> {
             indices.push(index);
             maps.push(RequestedMap { map, fd, contents });
         }
+        let kconfig = CString::new(kconfig_text(&self.kconfig.externs)).ok();
         let request = ProgramRequest {
             object: &object,
             name: &plan.object.name,
-            kconfig: None,
+            kconfig: kconfig.as_deref(),
             maps: &maps,
             programs: &plan.programs,
         };
@@ -189,7 +191,7 @@ impl<K: Kernel> Load<'_, K> {
             if wanted.peek().is_none() || !new {
                 continue;
             }
-            self.tell(Progress::FillPrograms { map: index })?;
+            self.tell(Progress::Step(Step::FillPrograms { map: index }))?;
             let mut filled = 0_u32;
             for (slot, name) in wanted {
                 let shown = name.escape_debug();

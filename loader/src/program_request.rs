@@ -1,5 +1,6 @@
 //! What is asked of libbpf when programs are loaded, and what it answers.
 
+use std::ffi::CStr;
 use std::fmt;
 
 use bpfplan_plan::{Map, Program};
@@ -14,7 +15,7 @@ pub struct ProgramRequest<'a, F> {
     pub name: &'a str,
     /// Lines `CONFIG_X=...` that answer the object's kernel configuration values
     /// (`bpf_object_open_opts.kconfig`).
-    pub kconfig: Option<&'a str>,
+    pub kconfig: Option<&'a CStr>,
     /// The maps of the plan. Maps of the object that are not among them are left out.
     pub maps: &'a [RequestedMap<'a, F>],
     /// The programs of the plan, which must be those of the object.

@@ -99,7 +99,7 @@ fn unneeded(map: &Map) -> Option<Diagnostic> {
             None,
         ),
         // Such a map can be made alone; the load warns that no program can use it then.
-        Some(WithPrograms::GraphRoot) | None => {
+        Some(WithPrograms::OptionalStructOps | WithPrograms::GraphRoot) | None => {
             let mut slots = map.slots.iter();
             slots.find(|slot| matches!(slot.target, SlotTarget::Program(_)))?;
             (
@@ -155,10 +155,7 @@ fn left_out_slots(plan: &Plan) -> Vec<Diagnostic> {
 
 /// Whether nobody can make the map without programs.
 fn needs_programs(map: &Map) -> bool {
-    matches!(
-        map.with_programs,
-        Some(WithPrograms::StructOps | WithPrograms::ArenaData)
-    )
+    map.with_programs.is_some_and(WithPrograms::is_libbpfs)
 }
 
 /// The object that was given is another one.
@@ -239,7 +236,9 @@ pub(crate) fn origins<K: Kernel>(
     let bound = programs::bound(plan, kernel);
     let load = programs.to_load().is_some();
     for (map, origin) in plan.maps.iter().zip(&mut origins) {
-        if load && map.with_programs.is_some() {
+        if map.with_programs == Some(WithPrograms::OptionalStructOps) {
+            *origin = Origin::LeftOut;
+        } else if load && map.with_programs.is_some() {
             *origin = Origin::Programs;
         } else if needs_programs(map) {
             *origin = Origin::LeftOut;
@@ -253,11 +252,26 @@ pub(crate) fn origins<K: Kernel>(
         }
     }
     match programs {
-        Programs::Unneeded => {}
+        Programs::Unneeded => said.extend(skipped(plan)),
         Programs::LeftOut => said.extend(left_out(plan)),
-        Programs::Load(_) => said.extend(not_autoloaded(plan)),
+        Programs::Load(_) => {
+            said.extend(skipped(plan));
+            said.extend(not_autoloaded(plan));
+        }
     }
     origins
+}
+
+/// The maps that libbpf leaves out as well.
+fn skipped(plan: &Plan) -> impl Iterator<Item = Diagnostic> {
+    let maps = plan.maps.iter();
+    maps.filter(|map| map.with_programs == Some(WithPrograms::OptionalStructOps))
+        .map(|map| {
+            let message = "it is left out: its section begins with `?`";
+            Diagnostic::new(codes::LEFT_OUT, Severity::Note, message)
+                .map(&map.name)
+                .at(map.source.as_ref(), "declared here")
+        })
 }
 
 /// What is left out knowingly.

@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use bpfplan_plan::{BtfIds, Diagnostic, MapType, MaxEntries, Plan, uapi};
+use bpfplan_plan::{BtfIds, Diagnostic, MapType, Plan, uapi};
 use serde::{Deserialize, Serialize};
 
 use crate::codes;
@@ -115,20 +115,7 @@ impl Record {
                 name: map.name.clone(),
                 pin: pin.clone()?,
                 id: (*id)?,
-                template: map.inner.as_ref().map(|inner| RecordedTemplate {
-                    name: inner.name.clone(),
-                    map_type: inner.map_type.0,
-                    key_size: inner.key_size,
-                    value_size: inner.value_size,
-                    max_entries: match inner.max_entries {
-                        MaxEntries::Count(count) => Some(count),
-                        MaxEntries::PossibleCpus => None,
-                    },
-                    map_flags: inner.map_flags,
-                    map_extra: inner.map_extra,
-                    numa_node: inner.numa_node,
-                    btf: inner.btf,
-                }),
+                template: map.inner.as_ref().map(RecordedTemplate::of),
             })
         });
         let maps: Vec<RecordedMap> = maps.collect();

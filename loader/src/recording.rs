@@ -10,9 +10,10 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::{KernelVersion, Target};
 use bpfplan_plan::{Map, MaxEntries};
 
+use crate::kconfig::KernelConfig;
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Kernel, MadeProgram, MapAttributes, MapInfo, PathKind, Pinned,
-    ProgramAnswer, ProgramFailure, ProgramRequest,
+    BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
+    MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 pub use call::{RecordedAttributes, RecordedCall};
@@ -24,12 +25,49 @@ pub use call::{RecordedAttributes, RecordedCall};
 #[derive(Debug)]
 pub struct RecordingKernel {
     target: Target,
+    facts: KernelFacts,
     structs: Structs,
     state: Arc<Mutex<State>>,
 }
 
 /// Which of these structs the kernel's own BTF has, as [`Kernel::kernel_structs`].
 type Structs = fn(&[&str]) -> Option<Vec<bool>>;
+
+/// What a [`RecordingKernel`] answers where plans have kernel configuration values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelFacts {
+    /// [`Kernel::identity`].
+    pub identity: Identity,
+    /// The features that [`Kernel::has`] confirms.
+    pub features: Vec<Feature>,
+    /// [`Kernel::config`].
+    pub config: Result<KernelConfig, Errno>,
+}
+
+impl Default for KernelFacts {
+    fn default() -> Self {
+        Self {
+            identity: Identity::default(),
+            features: Vec::new(),
+            config: Err(Errno::ENOENT),
+        }
+    }
+}
+
+impl KernelFacts {
+    /// Those of another kernel.
+    pub fn of<K: Kernel>(kernel: &K) -> Self {
+        let features = [Feature::BpfCookie, Feature::SyscallWrapper];
+        Self {
+            identity: kernel.identity(),
+            features: features
+                .into_iter()
+                .filter(|feature| kernel.has(*feature))
+                .collect(),
+            config: kernel.config(),
+        }
+    }
+}
 
 /// A descriptor of a [`RecordingKernel`].
 #[derive(Debug)]
@@ -84,6 +122,7 @@ impl RecordingKernel {
         Self {
             target,
             structs: |_| None,
+            facts: KernelFacts::default(),
             state: Arc::default(),
         }
     }
@@ -93,6 +132,12 @@ impl RecordingKernel {
     #[must_use]
     pub fn with_structs(self, structs: fn(&[&str]) -> Option<Vec<bool>>) -> Self {
         Self { structs, ..self }
+    }
+
+    /// Answers what a kernel's configuration and features are as given; without this it has none.
+    #[must_use]
+    pub fn with_facts(self, facts: KernelFacts) -> Self {
+        Self { facts, ..self }
     }
 
     /// Pretends that there is a directory of a BPF file system at the path.
@@ -423,7 +468,7 @@ impl Kernel for RecordingKernel {
         Ok(self.open(&mut state, id))
     }
 
-    fn map_types(&self, _: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+    fn map_types(&self, _: &MapInfo, _: &mut BtfCache) -> Result<Option<MapTypes>, Errno> {
         Ok(None)
     }
 
@@ -491,6 +536,18 @@ impl Kernel for RecordingKernel {
 
     fn version(&self) -> Option<KernelVersion> {
         None
+    }
+
+    fn identity(&self) -> Identity {
+        self.facts.identity.clone()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        self.facts.features.contains(&feature)
+    }
+
+    fn config(&self) -> Result<KernelConfig, Errno> {
+        self.facts.config.clone()
     }
 
     fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use bpfplan_plan::rules::Call;
-use bpfplan_plan::{Diagnostic, Map, Severity, SlotTarget};
+use bpfplan_plan::{Diagnostic, Map, Severity, SlotTarget, Step};
 
 use crate::codes;
 use crate::execute::{Load, Progress};
@@ -43,7 +43,7 @@ impl<K: Kernel> Load<'_, K> {
             if !has_programs || self.made(index).is_none_or(|made| !made.reused) {
                 continue;
             }
-            self.tell(Progress::FillPrograms { map: index })?;
+            self.tell(Progress::Step(Step::FillPrograms { map: index }))?;
             let policy = self.options.slot_policy(map.map_type);
             let (mut filled, mut kept) = (0_u32, 0_u32);
             for slot in &map.slots {

@@ -2,6 +2,7 @@
 //! back if the load fails later.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{Diagnostic, Map, Severity, SlotTarget};
@@ -29,8 +30,8 @@ pub(crate) struct Change<F> {
     slot: u32,
     /// Index of the map that goes there.
     target: usize,
-    /// The map that was there, open so that it lives.
-    previous: Option<F>,
+    /// The map that was there, open so that it lives; other slots may have held it, too.
+    previous: Option<Rc<F>>,
 }
 
 /// A declared slot that does not hold what is declared.
@@ -148,22 +149,34 @@ impl<K: Kernel> Load<'_, K> {
                 .at(map.source.as_ref(), "declared here")
                 .note("it is needed to put the slot back if the load fails later")
         };
-        if self.options.raise_nofile && !changed.is_empty() {
-            let count = u64::try_from(changed.len()).unwrap_or(u64::MAX);
-            self.kernel
-                .reserve_fds(count)
-                .map_err(|FdLimit { errno, .. }| {
-                    let message =
-                        format!("raising the limit of descriptors by {count} failed: {errno}");
-                    Diagnostic::error(codes::TOO_FEW_DESCRIPTORS, message).map(&map.name)
-                })?;
+        let held: HashSet<u32> = changed.iter().filter_map(|odd| odd.holds).collect();
+        if self.options.raise_nofile && !held.is_empty() {
+            let count = u64::try_from(held.len()).unwrap_or(u64::MAX);
+            let reserved = self.kernel.reserve_fds(count);
+            reserved.map_err(|FdLimit { needed, errno }| {
+                let message = format!(
+                    "the load needs {needed} descriptors; raising the limit failed: {errno}"
+                );
+                Diagnostic::error(codes::TOO_FEW_DESCRIPTORS, message)
+                    .map(&map.name)
+                    .note(format!(
+                        "each of the {count} maps in its slots is open until all are pinned"
+                    ))
+                    .help(format!("allow them with `ulimit -n {needed}`, as root"))
+            })?;
         }
+        let mut open: HashMap<u32, Rc<K::Fd>> = HashMap::new();
         for odd in changed {
             let previous = match odd.holds {
-                Some(id) => {
-                    let previous = self.kernel.map_by_id(id);
-                    Some(previous.map_err(|errno| failed(odd.slot, errno))?)
-                }
+                Some(id) => Some(match open.get(&id) {
+                    Some(previous) => Rc::clone(previous),
+                    None => {
+                        let previous = self.kernel.map_by_id(id);
+                        let previous = Rc::new(previous.map_err(|errno| failed(odd.slot, errno))?);
+                        open.insert(id, Rc::clone(&previous));
+                        previous
+                    }
+                }),
                 None => None,
             };
             self.changes.push(Change {
@@ -292,7 +305,7 @@ impl<K: Kernel> Load<'_, K> {
                         map: change.map,
                         slot: change.slot,
                         name: "the map that was there",
-                        fd: previous,
+                        fd: previous.as_ref(),
                     });
                     Ok(())
                 }

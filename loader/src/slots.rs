@@ -5,22 +5,23 @@
 //! theirs at once. Where a kernel has no batch for them (before 5.19), or waits for each element
 //! of a batch (before 6.8), the slots are filled one by one by many threads.
 
-mod fan_out;
-mod queue;
+pub(crate) mod fan_out;
+pub(crate) mod queue;
 
 use std::collections::HashMap;
 use std::fmt;
 
-use bpfplan_plan::rules::Call;
+use bpfplan_plan::rules::{Call, KernelVersion};
 use bpfplan_plan::{Diagnostic, Map, Plan, Severity, SlotTarget};
 
 use crate::codes;
 use crate::create::Created;
 use crate::execute::Progress;
-use crate::kernel::{Errno, Kernel};
+use crate::kernel::{BatchError, Errno, Kernel};
 use crate::why::Refusal;
 
-use fan_out::FanOut;
+use fan_out::{FanOut, Filling};
+use queue::Place;
 
 /// How the slots are filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl fmt::Display for Way {
 
 /// One slot that is to be filled.
 #[derive(Debug)]
-struct Job<'a, F> {
+pub(crate) struct Job<'a, F> {
     /// Index of the outer map in the plan.
     map: usize,
     outer: &'a F,
@@ -232,8 +233,39 @@ impl<'a, K: Kernel> Filler<'a, K> {
         Ok(())
     }
 
-    /// Explains a failure; `exact` says that it is this very slot that the kernel refused.
-    fn refused(&self, job: &Job<'_, K::Fd>, exact: bool, call: Call, errno: Errno) -> Diagnostic {
+    fn explained(&self, map: &Map, step: String, call: Call, errno: Errno) -> Diagnostic {
+        let refusal = Refusal {
+            code: codes::SLOT_REFUSED,
+            step,
+            call,
+            errno,
+            map,
+            source: map.source.as_ref(),
+        };
+        refusal.explain(self.kernel, self.plan)
+    }
+}
+
+impl<'a, K: Kernel> Filling for Filler<'a, K> {
+    type Job = Job<'a, K::Fd>;
+
+    fn place(job: &Self::Job) -> Place {
+        (job.map, job.slot)
+    }
+
+    fn batch(&self, jobs: &[Self::Job]) -> Result<(), BatchError> {
+        let Some(first) = jobs.first() else {
+            return Ok(());
+        };
+        let values: Vec<_> = jobs.iter().map(|job| (job.slot, job.fd)).collect();
+        self.kernel.update_batch(first.outer, &values)
+    }
+
+    fn single(&self, job: &Self::Job) -> Result<(), Errno> {
+        self.kernel.update_slot(job.outer, job.slot, job.fd)
+    }
+
+    fn refused(&self, job: &Self::Job, exact: bool, call: Call, errno: Errno) -> Diagnostic {
         let Some(map) = self.plan.maps.get(job.map) else {
             return Diagnostic::error(
                 codes::SLOT_REFUSED,
@@ -259,15 +291,15 @@ impl<'a, K: Kernel> Filler<'a, K> {
             .at(target, "the map for the slot")
     }
 
-    fn explained(&self, map: &Map, step: String, call: Call, errno: Errno) -> Diagnostic {
-        let refusal = Refusal {
-            code: codes::SLOT_REFUSED,
-            step,
-            call,
-            errno,
-            map,
-            source: map.source.as_ref(),
-        };
-        refusal.explain(self.kernel, self.plan)
+    fn version(&self) -> Option<KernelVersion> {
+        self.kernel.version()
+    }
+
+    fn overlaps(&self) -> bool {
+        self.kernel.overlaps()
+    }
+
+    fn sleeps(&self) -> Option<u64> {
+        self.kernel.sleeps()
     }
 }

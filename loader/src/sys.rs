@@ -1,17 +1,24 @@
-//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`types`],
-//! `linker`, `programs` and `messages`.
+//! The running kernel and libbpf: the only module with `unsafe` code, in [`bpf`], [`elements`],
+//! [`probe`], [`ring`], [`types`], `linker`, `programs` and `messages`.
 
 #![allow(unsafe_code)]
 
 mod bpf;
+mod elements;
 #[cfg(feature = "link")]
 pub(crate) mod linker;
 #[cfg(any(feature = "link", feature = "programs"))]
 mod messages;
+mod probe;
 #[cfg(feature = "programs")]
 mod programs;
+mod ring;
 mod system;
 mod types;
+
+pub(crate) use elements::RealElements;
+pub(crate) use ring::Ring;
+pub use types::BtfCache;
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -22,9 +29,10 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
+use crate::kconfig::KernelConfig;
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Kernel, MapAttributes, MapInfo, PathKind, Pinned, ProgramAnswer,
-    ProgramFailure, ProgramRequest,
+    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapInfo, PathKind,
+    Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 /// The running kernel.
@@ -69,7 +77,18 @@ impl AsFd for Descriptor {
     }
 }
 
+impl From<Descriptor> for OwnedFd {
+    fn from(descriptor: Descriptor) -> Self {
+        descriptor.fd
+    }
+}
+
 impl Descriptor {
+    /// A descriptor of BTF.
+    pub(crate) fn of_btf(fd: OwnedFd) -> Self {
+        Self { fd, shape: None }
+    }
+
     fn raw(&self) -> u32 {
         self.fd.as_raw_fd().cast_unsigned()
     }
@@ -276,11 +295,12 @@ impl Kernel for RealKernel {
         self.open_id(id)
     }
 
-    fn map_types(&self, info: &MapInfo) -> Result<Option<MapTypes>, Errno> {
+    fn map_types(&self, info: &MapInfo, blobs: &mut BtfCache) -> Result<Option<MapTypes>, Errno> {
         if info.btf_id == 0 {
             return Ok(None);
         }
-        types::read(info.btf_id, info.btf_key_type_id, info.btf_value_type_id).map(Some)
+        let (key, value) = (info.btf_key_type_id, info.btf_value_type_id);
+        types::read(blobs, info.btf_id, key, value).map(Some)
     }
 
     fn inspect(&self, path: &Path) -> Result<PathKind, Errno> {
@@ -325,6 +345,21 @@ impl Kernel for RealKernel {
 
     fn version(&self) -> Option<KernelVersion> {
         KernelVersion::from_release(rustix::system::uname().release().to_str().ok()?)
+    }
+
+    fn identity(&self) -> Identity {
+        system::identity()
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        match feature {
+            Feature::BpfCookie => probe::has_bpf_cookie(),
+            Feature::SyscallWrapper => probe::has_syscall_wrapper(),
+        }
+    }
+
+    fn config(&self) -> Result<KernelConfig, Errno> {
+        system::config()
     }
 
     fn kernel_structs(&self, names: &[&str]) -> Option<Vec<bool>> {

@@ -50,6 +50,8 @@ crate::codes! {
     pub PLAN_MORE = "BP0507", "more problems in a plan";
     /// Initial contents do not fit their map, or are not what the plan says of them.
     pub PLAN_CONTENTS = "BP0508", "wrong initial contents in a plan";
+    /// Kernel configuration values do not fit their map.
+    pub PLAN_EXTERNS = "BP0509", "wrong kernel configuration values in a plan";
 
     /// An override or a skip names something that is not there.
     pub OVERRIDE_NAME = "BP0520", "override of something that is not there";

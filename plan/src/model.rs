@@ -24,6 +24,9 @@ pub struct Plan {
     /// The object's programs in libbpf's order, subprograms not among them. A load with programs
     /// gives them to libbpf.
     pub programs: Vec<Program>,
+    /// Bytes of the programs' jump tables (`.jumptables`), 0 if they have none: libbpf makes maps
+    /// of them when it loads the programs, which are no maps of the object.
+    pub jump_tables: u64,
     /// What the object declares and this version does not plan yet. `load` refuses while this is
     /// not empty, so that nothing is dropped silently.
     pub not_planned: Vec<NotPlanned>,
@@ -121,7 +124,8 @@ pub struct Map<I = Template> {
     pub pinning: Pinning,
     /// Declared type of the key, `None` if only a size was declared.
     pub key_type: Option<TypeId>,
-    /// Declared type of the value, `None` if only a size was declared.
+    /// Declared type of the value, `None` if only a size was declared. Of an arena with variables
+    /// it is the section of these.
     pub value_type: Option<TypeId>,
     /// The type ids that the kernel gets, `None` where it gets no BTF for this map.
     pub btf: Option<BtfIds>,
@@ -129,7 +133,8 @@ pub struct Map<I = Template> {
     pub inner: Option<I>,
     /// Static slots of an outer map or a program array, ascending by index.
     pub slots: Vec<Slot>,
-    /// Initial contents of a map of global data; maps from `.maps` have none.
+    /// Initial contents of a map of global data, or of the variables in an arena; other maps from
+    /// `.maps` have none.
     pub data: Option<Data>,
     /// The kernel configuration values of the `.kconfig` map, whose contents only the target
     /// machine knows; empty for all other maps.
@@ -148,6 +153,9 @@ pub struct Map<I = Template> {
 pub enum WithPrograms {
     /// A `STRUCT_OPS` map: its type is the kernel's, its members are programs.
     StructOps,
+    /// A `STRUCT_OPS` map in a section whose name begins with `?`: libbpf leaves it out unless it
+    /// is told otherwise.
+    OptionalStructOps,
     /// An arena with global variables, whose places only libbpf's relocation knows.
     ArenaData,
     /// Values, or those of inner maps, hold roots of lists or trees: the kernel wants programs
@@ -190,6 +198,8 @@ pub struct Extern {
     pub size: u32,
     /// Whether it is 0 where the kernel has no such value; without it, the load fails.
     pub weak: bool,
+    /// Where it is declared, if the object's DWARF tells.
+    pub source: Option<Source>,
 }
 
 /// What kind of value an [`Extern`] is.
@@ -199,15 +209,17 @@ pub struct Extern {
 pub enum ExternKind {
     /// `bool`: `y` or `n`.
     Bool,
-    /// `char`: a letter (`y`, `n`, `m`) or a number.
+    /// `char` or another signed integer of one byte: a letter (`y`, `n`, `m`) or a number.
     Char,
-    /// `enum libbpf_tristate`: `y`, `n` or `m`.
+    /// An unsigned integer of one byte: a letter or a number as well.
+    UnsignedChar,
+    /// `enum libbpf_tristate`: `y` (1), `n` (0) or `m` (2).
     Tristate,
-    /// A signed integer.
+    /// A signed integer of 2, 4 or 8 bytes.
     Signed,
-    /// An unsigned integer.
+    /// An unsigned integer of 2, 4 or 8 bytes.
     Unsigned,
-    /// An array of `char`: a string.
+    /// An array of `char`: a string with a NUL at its end.
     String,
 }
 
@@ -228,7 +240,7 @@ impl<I> Map<I> {
     #[must_use]
     pub fn kernel_name(&self) -> Cow<'_, str> {
         let limit = uapi::BPF_OBJ_NAME_LEN as usize - 1;
-        if self.data.is_some() {
+        if self.is_internal() {
             let bytes = self.name.bytes().take(limit);
             let taken = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
             return bytes
@@ -249,6 +261,21 @@ impl<I> Map<I> {
     #[must_use]
     pub fn is_outer(&self) -> bool {
         self.map_type.is_outer()
+    }
+
+    /// Whether static slots of this map hold programs.
+    #[must_use]
+    pub fn has_program_slots(&self) -> bool {
+        let mut slots = self.slots.iter();
+        slots.any(|slot| matches!(slot.target, SlotTarget::Program(_)))
+    }
+
+    /// Whether libbpf makes this map on its own, of a section of global data or of the kernel
+    /// configuration values (`bpf_map__is_internal`).
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.map_type.0 == uapi::BPF_MAP_TYPE_ARRAY
+            && (self.data.is_some() || !self.externs.is_empty())
     }
 }
 

@@ -12,8 +12,10 @@ use crate::model::{Map, Plan};
 use crate::rules;
 
 mod contents;
+mod externs;
 mod header;
 mod maps;
+mod programs;
 mod slots;
 mod types;
 
@@ -41,7 +43,9 @@ pub fn validate(plan: &Plan) -> Result<(), Vec<Diagnostic>> {
         maps::check(plan, map, &mut problems);
         slots::check(map, &mut problems);
     }
+    programs::check(plan, &mut problems);
     contents::check(plan, &mut problems);
+    externs::check(plan, &mut problems);
     // What the kernel would say to the slots makes sense only for a sound plan.
     if problems.found.is_empty() {
         for problem in rules::slot_errors(plan) {

@@ -12,8 +12,8 @@ mod support;
 
 use bpfplan_plan::types::{Composite, Member, SecVar, Type};
 use bpfplan_plan::{
-    BtfIds, Code, Contents, Data, Diagnostic, Map, MapType, MaxEntries, Pinning, Plan, Slot,
-    SlotTarget, Step, TypeId, btf, codes, uapi, validate,
+    BtfIds, Code, Contents, Data, Diagnostic, Extern, ExternKind, Map, MapType, MaxEntries,
+    Pinning, Plan, Slot, SlotTarget, Step, TypeId, WithPrograms, btf, codes, uapi, validate,
 };
 use support::sample;
 
@@ -418,4 +418,180 @@ fn names_of_codes_are_unique() {
             .iter()
             .all(|(_, title)| !title.is_empty() && !title.ends_with('.'))
     );
+}
+
+/// A plan with a map of kernel configuration values.
+fn with_kconfig(plan: &mut Plan) -> &mut Map {
+    let value = |name: &str, kind, offset, size| Extern {
+        name: name.into(),
+        kind,
+        offset,
+        size,
+        weak: false,
+        source: None,
+    };
+    let index = plan.maps.iter().position(|map| map.data.is_some()).unwrap();
+    let mut map = plan.maps[index].clone();
+    map.name = "flow.kconfig".into();
+    map.data = None;
+    map.value_size = 24;
+    map.map_flags = uapi::BPF_F_RDONLY_PROG | uapi::BPF_F_MMAPABLE;
+    map.value_type = None;
+    map.btf = None;
+    map.externs = vec![
+        value("CONFIG_HZ", ExternKind::Signed, 0, 4),
+        value("CONFIG_BPF", ExternKind::Bool, 4, 1),
+        value("CONFIG_NAME", ExternKind::String, 5, 19),
+    ];
+    plan.maps.push(map);
+    plan.maps.last_mut().unwrap()
+}
+
+#[test]
+fn kernel_configuration_values_lie_in_their_map() {
+    let sound = |plan: &mut Plan| {
+        with_kconfig(plan);
+    };
+    assert_eq!(problems(sound), []);
+    let wrong = |change: fn(&mut Map)| {
+        let problem = refused(codes::PLAN_EXTERNS, |plan| change(with_kconfig(plan)));
+        assert_eq!(problem.map.as_deref(), Some("flow.kconfig"));
+    };
+    wrong(|map| map.externs[1].offset = 3);
+    wrong(|map| map.externs[2].size = 20);
+    wrong(|map| map.externs[2].offset = u32::MAX);
+    wrong(|map| map.externs[1].kind = ExternKind::Signed);
+    wrong(|map| map.externs[1].kind = ExternKind::Tristate);
+    wrong(|map| map.externs[0].kind = ExternKind::Char);
+    wrong(|map| map.externs[0].name = "CONFIG_BPF".into());
+    wrong(|map| map.externs[0].name.clear());
+    wrong(|map| map.externs[0].name.push('\0'));
+    wrong(|map| map.externs.swap(0, 1));
+    wrong(|map| map.map_flags = uapi::BPF_F_MMAPABLE);
+    wrong(|map| map.map_flags |= uapi::BPF_F_NUMA_NODE);
+    wrong(|map| map.key_size = 8);
+    wrong(|map| map.max_entries = MaxEntries::Count(2));
+    wrong(|map| map.value_size = u32::MAX);
+    let twice = |plan: &mut Plan| {
+        let mut second = with_kconfig(plan).clone();
+        second.name = "again.kconfig".into();
+        plan.maps.push(second);
+    };
+    refused(codes::PLAN_EXTERNS, twice);
+    assert_eq!(
+        problems(|plan| with_kconfig(plan).map_type = MapType(uapi::BPF_MAP_TYPE_HASH))[0].code,
+        codes::PLAN_EXTERNS
+    );
+}
+
+#[test]
+fn kernel_configuration_values_are_written_and_frozen() {
+    let mut plan = sample::plan();
+    with_kconfig(&mut plan);
+    let map = plan.maps.len() - 1;
+    let steps = plan.steps();
+    let of_it: Vec<Step> = steps
+        .into_iter()
+        .filter(|step| step.map_index() == Some(map))
+        .collect();
+    assert_eq!(
+        of_it,
+        [
+            Step::CreateMap { map },
+            Step::WriteContents { map },
+            Step::Freeze { map }
+        ]
+    );
+}
+
+/// Adds an array whose value holds a list root, seen through a typedef and an array.
+fn with_root(plan: &mut Plan) -> &mut Map {
+    let root = Type::Struct(Composite {
+        name: Some("bpf_list_head".into()),
+        size: 16,
+        members: Vec::new(),
+    });
+    let first = u32::try_from(plan.types.len()).unwrap() + 1;
+    describe(
+        plan,
+        [
+            root,
+            Type::Typedef {
+                name: "root_t".into(),
+                to: TypeId(first),
+            },
+            structure(&[first + 1]),
+            Type::Ptr {
+                to: TypeId(first + 2),
+            },
+        ],
+    );
+    // The kernel gets all of them.
+    plan.kernel_types = first + 3;
+    let kernel = usize::try_from(plan.kernel_types).unwrap();
+    plan.btf = btf::encode(&plan.types[..kernel], plan.object.endianness).unwrap();
+    let mut map = plan.maps[0].clone();
+    map.name = "roots".into();
+    map.map_type = MapType(uapi::BPF_MAP_TYPE_ARRAY);
+    map.inner = None;
+    map.slots.clear();
+    map.key_type = None;
+    map.value_type = Some(TypeId(first + 2));
+    map.btf = Some(BtfIds {
+        key_type_id: 0,
+        value_type_id: first + 2,
+    });
+    map.with_programs = Some(WithPrograms::GraphRoot);
+    plan.maps.push(map);
+    plan.maps.last_mut().unwrap()
+}
+
+#[test]
+fn maps_come_with_the_programs_for_a_reason() {
+    let sound = |plan: &mut Plan| {
+        with_root(plan);
+    };
+    assert_eq!(problems(sound), []);
+    let wrong = |change: fn(&mut Map)| {
+        let problem = refused(codes::PLAN_MAP, |plan| change(with_root(plan)));
+        assert_eq!(problem.field.as_deref(), Some("with_programs"));
+    };
+    wrong(|map| map.with_programs = None);
+    wrong(|map| map.with_programs = Some(WithPrograms::ArenaData));
+    // Behind a pointer there is no root in the value, and without BTF the kernel sees none.
+    wrong(|map| {
+        let pointer = TypeId(map.value_type.unwrap().0 + 1);
+        map.value_type = Some(pointer);
+        map.btf.as_mut().unwrap().value_type_id = pointer.0;
+    });
+    wrong(|map| map.btf = None);
+    wrong(|map| {
+        map.btf = None;
+        map.map_type = MapType(uapi::BPF_MAP_TYPE_STRUCT_OPS);
+    });
+    let optional = |plan: &mut Plan| {
+        let map = with_root(plan);
+        map.btf = None;
+        map.map_type = MapType(uapi::BPF_MAP_TYPE_STRUCT_OPS);
+        map.with_programs = Some(WithPrograms::OptionalStructOps);
+    };
+    assert_eq!(problems(optional), []);
+}
+
+#[test]
+fn steps_with_programs() {
+    let mut plan = sample::plan();
+    with_root(&mut plan);
+    let map = plan.maps.len() - 1;
+    let of_it = |steps: Vec<Step>| {
+        let steps = steps.into_iter();
+        let steps =
+            steps.filter(|step| step.map_index() == Some(map) || *step == Step::LoadPrograms);
+        steps.collect::<Vec<_>>()
+    };
+    assert_eq!(of_it(plan.steps()), [Step::LoadPrograms]);
+    assert_eq!(of_it(plan.steps_with(false)), [Step::CreateMap { map }]);
+    // What only libbpf can make has no step of ours.
+    plan.maps[map].with_programs = Some(WithPrograms::StructOps);
+    assert_eq!(of_it(plan.steps_with(false)), []);
 }

@@ -7,17 +7,18 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
-    ErrorKind, Kernel, LoadError, LoadOptions, Loaded, PIN_ROOT, Programs, Progress, RealKernel,
-    RecordingKernel, SlotPolicy, load, load_with,
+    ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, PIN_ROOT,
+    Programs, Progress, RealKernel, RecordingKernel, SlotPolicy, load, load_with,
 };
 use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Plan, Step};
 use serde::Serialize;
 
 use crate::args::{LoadArgs, LoadFormat, Slots};
-use crate::documents::{DryRunDocument, LoadDocument, LoadedMap, LoadedProgram};
+use crate::documents::{DryRunDocument, LoadDocument, LoadedExtern, LoadedMap, LoadedProgram};
 use crate::exit::Exit;
 use crate::input::{self, Input};
+use crate::kconfig;
 use crate::output;
 use crate::programs;
 use crate::render::escape::plain;
@@ -45,14 +46,28 @@ pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
             return Ok(exit);
         }
     };
+    let kconfig = match args.kconfig.as_deref().map(kconfig::read).transpose() {
+        Ok(kconfig) => kconfig,
+        Err(diagnostics) => {
+            output::failure(&diagnostics, json)?;
+            return Ok(Exit::Refused);
+        }
+    };
+    let wishes = Wishes { programs, kconfig };
     if args.dry_run {
-        dry_run(args, input, programs, json)
+        dry_run(args, input, wishes, json)
     } else {
-        load_maps(args, input, programs, json)
+        load_maps(args, input, wishes, json)
     }
 }
 
-fn load_maps(args: &LoadArgs, input: Input, programs: Programs, json: bool) -> io::Result<Exit> {
+/// What the arguments say about a load, read from the files that they name.
+struct Wishes {
+    programs: Programs,
+    kconfig: Option<KernelConfig>,
+}
+
+fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::Result<Exit> {
     // From before the first map on: a signal in the middle would leave half a load.
     let mut signals = signals::collect()?;
     let mut caught = None;
@@ -62,7 +77,8 @@ fn load_maps(args: &LoadArgs, input: Input, programs: Programs, json: bool) -> i
         slots: args.slots.map(policy),
         hold: args.hold,
         raise_nofile: true,
-        programs,
+        programs: wishes.programs,
+        kconfig: wishes.kconfig,
     };
     let mut say = |progress: Progress<'_>| {
         if args.verbose && progress != Progress::Filling {
@@ -111,7 +127,7 @@ fn load_maps(args: &LoadArgs, input: Input, programs: Programs, json: bool) -> i
 }
 
 /// Executes the plan on a kernel that only writes down the calls.
-fn dry_run(args: &LoadArgs, input: Input, mut programs: Programs, json: bool) -> io::Result<Exit> {
+fn dry_run(args: &LoadArgs, input: Input, mut wishes: Wishes, json: bool) -> io::Result<Exit> {
     let machine = RealKernel::new();
     let target = Target {
         page_size: machine.page_size(),
@@ -119,9 +135,12 @@ fn dry_run(args: &LoadArgs, input: Input, mut programs: Programs, json: bool) ->
     };
     let mut kernel =
         RecordingKernel::new(target).with_structs(|names| RealKernel::new().kernel_structs(names));
+    if input.plan.maps.iter().any(|map| !map.externs.is_empty()) {
+        kernel = kernel.with_facts(KernelFacts::of(&machine));
+    }
     let pin_maps = args.pin_maps.as_deref().map(resolved);
     let mut pin_progs = None;
-    if let Programs::Load(options) = &mut programs {
+    if let Programs::Load(options) = &mut wishes.programs {
         options.pin = options.pin.as_deref().map(resolved);
         pin_progs = options.pin.clone();
     }
@@ -141,7 +160,8 @@ fn dry_run(args: &LoadArgs, input: Input, mut programs: Programs, json: bool) ->
         slots: args.slots.map(policy),
         hold: true,
         raise_nofile: false,
-        programs,
+        programs: wishes.programs,
+        kconfig: wishes.kconfig,
     };
     match load(&input.plan, &kernel, &options) {
         Ok(loaded) => {
@@ -210,6 +230,7 @@ fn document<K: Kernel>(loaded: &Loaded<K>, warnings: Vec<Diagnostic>) -> io::Res
         reused: map.reused,
         filled: map.filled,
         max_entries: map.max_entries,
+        externs: map.externs.iter().map(LoadedExtern::new).collect(),
     });
     let programs = loaded.programs.iter().map(|program| LoadedProgram {
         name: program.name.clone(),
@@ -345,8 +366,7 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
             format!("close the inner template of {}", name(map))
         }
         Progress::Step(Step::WriteContents { map }) => {
-            let data = plan.maps.get(map).and_then(|map| map.data.as_ref());
-            let size = data.map_or(0, |data| data.size);
+            let size = plan.maps.get(map).map_or(0, |map| map.value_size);
             format!("write {} into {}", count(size, "byte"), name(map))
         }
         Progress::Step(Step::Freeze { map }) => format!("freeze {}", name(map)),
@@ -362,11 +382,11 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
         Progress::MakeDirectory(path) => format!("make {}", path.display()),
         Progress::Record(path) => format!("record the load in {}", path.display()),
         Progress::Pin { map, path } => format!("pin {} to {}", name(map), path.display()),
-        Progress::LoadPrograms => {
+        Progress::Step(Step::LoadPrograms) => {
             let programs = plan.programs.iter().filter(|program| program.is_loaded());
             format!("load {} with libbpf", count(programs.count(), "program"))
         }
-        Progress::FillPrograms { map } => format!("fill {} with programs", name(map)),
+        Progress::Step(Step::FillPrograms { map }) => format!("fill {} with programs", name(map)),
         Progress::PinProgram { name, path } => format!("pin {name} to {}", path.display()),
     };
     plain(&text).into_owned()

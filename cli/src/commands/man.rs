@@ -56,8 +56,18 @@ pub(crate) fn run(args: &ManArgs) -> io::Result<Exit> {
 fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut root = Cli::command().disable_help_subcommand(true);
     root.build();
-    let subcommands: Vec<Command> = root.get_subcommands().cloned().collect();
-    std::iter::once(root).chain(subcommands).map(page).collect()
+    let mut commands = Vec::new();
+    collect(root, &mut commands);
+    commands.into_iter().map(page).collect()
+}
+
+/// The command and all below it, each before its subcommands.
+fn collect(command: Command, commands: &mut Vec<Command>) {
+    let subcommands: Vec<Command> = command.get_subcommands().cloned().collect();
+    commands.push(command);
+    for subcommand in subcommands {
+        collect(subcommand, commands);
+    }
 }
 
 fn page(mut command: Command) -> io::Result<(String, Vec<u8>)> {

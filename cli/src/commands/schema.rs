@@ -18,6 +18,7 @@ pub(crate) fn run(args: &SchemaArgs) -> io::Result<Exit> {
         SchemaOf::Plan => format::schema(),
         SchemaOf::Diagnostics => documents::diagnostics_schema(),
         SchemaOf::Load => documents::load_schema(),
+        SchemaOf::Slots => documents::slots_schema(),
     };
     let mut text = serde_json::to_string_pretty(&schema)?;
     text.push('\n');

@@ -25,6 +25,12 @@ pub(super) fn lines<I>(map: &Map<I>) -> Vec<String> {
         let frozen = if data.frozen { ", frozen" } else { "" };
         lines.push(format!("global data{frozen}"));
     }
+    if let Some(why) = map.with_programs {
+        lines.push(format!("created with the programs: {}", why.reason()));
+    }
+    if !map.externs.is_empty() {
+        lines.push("kernel configuration, frozen".to_owned());
+    }
     lines
 }
 

@@ -3,6 +3,7 @@
 mod c_type;
 mod globals;
 mod initialiser;
+mod kconfig;
 mod maps_of_maps;
 mod names;
 mod rows;
@@ -23,6 +24,7 @@ pub(crate) fn render(plan: &Plan, colour: bool) -> String {
         rows::render(plan, style),
         maps_of_maps::render(plan, style),
         globals::render(plan, style),
+        kconfig::render(plan, style),
         types::render(plan, style),
         summary::render(plan, style),
     ];

@@ -44,11 +44,11 @@ impl View {
         TypeId(narrow(self.types.len()))
     }
 
-    /// The variable has no linkage that others see.
-    pub(crate) fn make_static(&mut self, id: TypeId) {
+    /// Gives a variable another linkage.
+    pub(crate) fn set_linkage(&mut self, id: TypeId, new: Linkage) {
         let place = usize::try_from(id.0).ok().and_then(|id| id.checked_sub(1));
         if let Some(Type::Var { linkage, .. }) = place.and_then(|at| self.types.get_mut(at)) {
-            *linkage = Linkage::Static;
+            *linkage = new;
         }
     }
 

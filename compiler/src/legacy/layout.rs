@@ -144,10 +144,10 @@ impl Fields {
         }
     }
 
-    /// How to pin it all the same.
-    pub(super) fn pinning_help(&self) -> &'static str {
+    /// How to pin it all the same; `proposed` is whether there is a declaration to write instead.
+    pub(super) fn pinning_help(&self, proposed: bool) -> &'static str {
         match self.pinning {
-            2 => {
+            2 if proposed => {
                 "pin it with --pin-maps DIR; declared as proposed, it is pinned where iproute2 \
                  looks for it with --pin-root /sys/fs/bpf/tc/globals"
             }

@@ -51,6 +51,8 @@ pub(super) struct Global<'a> {
     pub(super) section: Option<&'a [u8]>,
     /// Id of its VAR or FUNC, if it has BTF.
     pub(super) id: Option<u32>,
+    /// Index of its section in ELF.
+    place: usize,
 }
 
 impl Global<'_> {
@@ -82,6 +84,7 @@ pub(super) fn read<'a>(input: &Input<'a>, problems: &mut Problems) -> Option<Par
         maps: HashMap::new(),
         sources: HashMap::new(),
     };
+    check_types(&part, problems);
     if let Some(raw) = &part.raw {
         sound::check_btf(&part.elf, raw, &part.globals, problems);
     }
@@ -189,9 +192,33 @@ fn globals<'a>(elf: &Elf<'a>, raw: Option<&Raw<'a>>, problems: &mut Problems) ->
             weak: symbol.bind == STB_WEAK,
             section: ty.and_then(|(section, _)| *section),
             id: ty.map(|(_, id)| *id),
+            place: usize::from(symbol.section),
         });
     }
     globals
+}
+
+/// The linker wants BTF about all that other objects can see (`find_glob_sym_btf`).
+fn check_types(part: &Part<'_>, problems: &mut Problems) {
+    let jump_table = |global: &Global<'_>| {
+        let section = part.elf.sections.get(global.place);
+        section.is_some_and(|section| section.role == Role::JumpTables)
+    };
+    let typeless = |global: &&Global<'_>| global.id.is_none() && !jump_table(global);
+    let report = |message: String| {
+        Diagnostic::error(codes::UNSOUND_PART, message)
+            .note("libbpf's linker relies on it")
+            .help("compile with -g and strip with llvm-strip -g only, which keeps .BTF")
+    };
+    let mut globals = part.globals.iter().filter(typeless).peekable();
+    if part.raw.is_none() && globals.peek().is_some() {
+        problems.add(report("the object has no BTF".to_owned()));
+        return;
+    }
+    for global in globals {
+        let name = text(global.name);
+        problems.add(report(format!("the global symbol '{name}' has no BTF")));
+    }
 }
 
 /// The maps by name, after the checks that they get in an object of its own.

@@ -117,10 +117,10 @@ fn meet<'p, 'a>(
         problems.add(conflict(holder, &newcomer));
         return;
     }
-    if let Some(diagnostic) = mismatch(holder, &newcomer, budget) {
-        problems.add(diagnostic);
-        return;
-    }
+    // What differs is defined all the same: that is not to be missed as well.
+    mismatch(holder, &newcomer, budget)
+        .into_iter()
+        .for_each(|diagnostic| problems.add(diagnostic));
     // A strong declaration makes a weak definition strong.
     holder.weak &= newcomer.global.weak;
     let loses = newcomer.global.declared || !holder.global.declared && newcomer.global.weak;
@@ -205,15 +205,11 @@ fn mismatch(
         let message = format!("{subject} is declared differently in {one} and in {other}: {what}");
         Diagnostic::error(codes::DECLARATIONS_DIFFER, message)
     };
-    let known = |it: &Holder<'_, '_>| it.global.id.is_some();
-    let (Some(raw), Some(other_raw)) = (&holder.part.raw, &newcomer.part.raw) else {
-        return Some(at_both(differs("one has no BTF"), holder, newcomer));
-    };
-    let (Some(id), Some(other_id)) = (holder.global.id, newcomer.global.id) else {
-        let which = if known(holder) { other } else { one };
-        let what = differs(&format!("that in {which} has no BTF"));
-        return Some(at_both(what.help("compile with -g"), holder, newcomer));
-    };
+    // Objects without it were refused.
+    let raws = holder.part.raw.as_ref().zip(newcomer.part.raw.as_ref());
+    let (raw, other_raw) = raws?;
+    // Jump tables have none, and are local.
+    let (id, other_id) = holder.global.id.zip(newcomer.global.id)?;
     if noun(holder) != noun(newcomer) {
         let what = differs(&format!("a {} against a {}", noun(holder), noun(newcomer)));
         return Some(at_both(what, holder, newcomer));

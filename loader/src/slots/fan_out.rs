@@ -8,10 +8,10 @@ use bpfplan_plan::Diagnostic;
 use bpfplan_plan::rules::{Call, KernelVersion};
 
 use crate::execute::Progress;
-use crate::kernel::{BatchError, Errno, Kernel};
+use crate::kernel::{BatchError, Errno};
 
+use super::Way;
 use super::queue::{Failures, Place, Queue};
-use super::{Filler, Job, Way};
 
 /// Slots in one batch. Each batch waits for a grace period, so few large ones are best.
 const CHUNK: usize = 1 << 16;
@@ -30,7 +30,7 @@ const BATCHES: KernelVersion = KernelVersion { major: 5, minor: 6 };
 const ONE_WAIT: KernelVersion = KernelVersion { major: 6, minor: 8 };
 
 /// Number of slots that were filled one by one for lack of a batch, by index of the outer map.
-pub(super) type Singles = BTreeMap<usize, usize>;
+pub(crate) type Singles = BTreeMap<usize, usize>;
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,27 +43,48 @@ enum Outcome {
 
 type Tell<'t> = &'t mut dyn FnMut(Progress<'_>) -> Result<(), Diagnostic>;
 
-pub(super) struct FanOut<'f, 'a, K: Kernel> {
-    filler: &'f Filler<'a, K>,
-    kernel: &'a K,
+/// What is filled, with which calls, and how a failure is told.
+pub(crate) trait Filling: Sync {
+    /// One slot and what goes into it.
+    type Job: Copy + Send + Sync;
+
+    /// Where the job stands in the order of all jobs: outer map, then slot.
+    fn place(job: &Self::Job) -> Place;
+
+    /// Fills slots of one outer map in a batch.
+    fn batch(&self, jobs: &[Self::Job]) -> Result<(), BatchError>;
+
+    /// Fills one slot.
+    fn single(&self, job: &Self::Job) -> Result<(), Errno>;
+
+    /// Explains a failure; `exact` says that it is this very slot that the kernel refused.
+    fn refused(&self, job: &Self::Job, exact: bool, call: Call, errno: Errno) -> Diagnostic;
+
+    /// As [`crate::Kernel::version`].
+    fn version(&self) -> Option<KernelVersion>;
+
+    /// As [`crate::Kernel::overlaps`].
+    fn overlaps(&self) -> bool;
+
+    /// As [`crate::Kernel::sleeps`].
+    fn sleeps(&self) -> Option<u64>;
+}
+
+pub(crate) struct FanOut<'f, S: Filling> {
+    filling: &'f S,
     failures: Failures,
 }
 
-impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
-    pub(super) fn new(filler: &'f Filler<'a, K>) -> Self {
+impl<'f, S: Filling> FanOut<'f, S> {
+    pub(crate) fn new(filling: &'f S) -> Self {
         Self {
-            filler,
-            kernel: filler.kernel,
+            filling,
             failures: Failures::default(),
         }
     }
 
     /// Fills the slots, which are in the plan's order.
-    pub(super) fn fill(
-        self,
-        jobs: &[Job<'a, K::Fd>],
-        tell: Tell<'_>,
-    ) -> Result<Singles, Diagnostic> {
+    pub(crate) fn fill(self, jobs: &[S::Job], tell: Tell<'_>) -> Result<Singles, Diagnostic> {
         let singles = match self.trial(jobs) {
             _ if jobs.is_empty() => Singles::new(),
             Some(at) => self.with_trial(jobs, at, tell),
@@ -75,13 +96,13 @@ impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
 
     /// Where in the slots the trial begins, if there must be one. With fewer slots an outer map
     /// than the trial takes, batches wait no longer than it would.
-    fn trial(&self, jobs: &[Job<'a, K::Fd>]) -> Option<usize> {
-        let believed = self.kernel.version().is_some_and(|this| this >= ONE_WAIT);
-        if believed || !self.kernel.overlaps() {
+    fn trial(&self, jobs: &[S::Job]) -> Option<usize> {
+        let believed = self.filling.version().is_some_and(|this| this >= ONE_WAIT);
+        if believed || !self.filling.overlaps() {
             return None;
         }
         let mut at = 0;
-        for group in jobs.chunk_by(same_map) {
+        for group in jobs.chunk_by(Self::same_map) {
             if group.len() > TRIAL {
                 return Some(at);
             }
@@ -91,38 +112,40 @@ impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
     }
 
     /// Each outer map in one batch, all at once; one by one what the kernel has no batch for.
-    fn in_batches(&self, jobs: &[Job<'a, K::Fd>], tell: Tell<'_>) -> Singles {
-        let groups = jobs.chunk_by(same_map).flat_map(|jobs| jobs.chunks(CHUNK));
+    fn in_batches(&self, jobs: &[S::Job], tell: Tell<'_>) -> Singles {
+        let groups = jobs
+            .chunk_by(Self::same_map)
+            .flat_map(|jobs| jobs.chunks(CHUNK));
         let groups: Vec<_> = groups.collect();
         if !self.tell(Progress::Fill(Way::Batches(groups.len())), tell) {
             return Singles::new();
         }
         let missing = AtomicBool::new(false);
         let left = Mutex::new(Vec::new());
-        let work = |group: &&[Job<'a, K::Fd>]| {
+        let work = |group: &&[S::Job]| {
             if missing.load(Ordering::Relaxed) || self.batch(group) == Outcome::Missing {
                 missing.store(true, Ordering::Relaxed);
                 let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
                 left.extend_from_slice(group);
             }
         };
-        let queue = Queue::new(&groups, |group| group.first().map(place_of), &self.failures);
+        let queue = Queue::new(&groups, |group| group.first().map(S::place), &self.failures);
         queue.share(self.threads(groups.len()), &work, || {
             self.join(&queue, &work, tell);
         });
         let mut left = left.into_inner().unwrap_or_else(PoisonError::into_inner);
-        left.sort_by_key(place_of);
+        left.sort_by_key(S::place);
         if !left.is_empty() {
             self.one_by_one(&left, tell);
         }
-        singles(&left)
+        Self::singles(&left)
     }
 
-    fn one_by_one(&self, jobs: &[Job<'a, K::Fd>], tell: Tell<'_>) {
+    fn one_by_one(&self, jobs: &[S::Job], tell: Tell<'_>) {
         let threads = self.threads(jobs.len());
         if self.tell(Progress::Fill(Way::NoBatch { threads }), tell) {
-            let queue = Queue::new(jobs, |job| Some(place_of(job)), &self.failures);
-            let work = |job: &Job<'a, K::Fd>| self.single(job);
+            let queue = Queue::new(jobs, |job| Some(S::place(job)), &self.failures);
+            let work = |job: &S::Job| self.single(job);
             queue.share(threads, &work, || self.join(&queue, &work, tell));
         }
     }
@@ -130,7 +153,7 @@ impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
     /// For kernels that may wait for each element of a batch: all threads fill slots one by one,
     /// while this one sees what a small batch does. Then it takes the rest in batches, or joins
     /// the others.
-    fn with_trial(&self, jobs: &[Job<'a, K::Fd>], at: usize, tell: Tell<'_>) -> Singles {
+    fn with_trial(&self, jobs: &[S::Job], at: usize, tell: Tell<'_>) -> Singles {
         let (before, trial) = jobs.split_at_checked(at).unwrap_or_default();
         let (trial, after) = trial.split_at_checked(TRIAL).unwrap_or_default();
         let others: Vec<_> = before.iter().chain(after).copied().collect();
@@ -140,13 +163,13 @@ impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
             return Singles::new();
         }
         let mut no_batch = Singles::new();
-        let queue = Queue::new(&others, |job| Some(place_of(job)), &self.failures);
-        let work = |job: &Job<'a, K::Fd>| self.single(job);
+        let queue = Queue::new(&others, |job| Some(S::place(job)), &self.failures);
+        let work = |job: &S::Job| self.single(job);
         queue.share(threads, &work, || {
-            let before = self.kernel.sleeps();
+            let before = self.filling.sleeps();
             let way = match self.batch(trial) {
                 Outcome::Failed => return,
-                Outcome::Done if waited_once(before, self.kernel.sleeps()) => {
+                Outcome::Done if waited_once(before, self.filling.sleeps()) => {
                     let rest = queue.take_rest();
                     if !rest.is_empty() {
                         no_batch = self.in_batches(rest, tell);
@@ -155,7 +178,7 @@ impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
                 }
                 Outcome::Done => Way::EachWaits { threads },
                 Outcome::Missing => {
-                    no_batch = singles(jobs);
+                    no_batch = Self::singles(jobs);
                     Way::NoBatch { threads }
                 }
             };
@@ -163,7 +186,7 @@ impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
                 return;
             }
             if matches!(way, Way::NoBatch { .. }) {
-                let queue = Queue::new(trial, |job| Some(place_of(job)), &self.failures);
+                let queue = Queue::new(trial, |job| Some(S::place(job)), &self.failures);
                 self.join(&queue, &work, tell);
             }
             self.join(&queue, &work, tell);
@@ -182,29 +205,28 @@ impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
     }
 
     /// Fills slots of one outer map in a batch.
-    fn batch(&self, group: &[Job<'a, K::Fd>]) -> Outcome {
+    fn batch(&self, group: &[S::Job]) -> Outcome {
         let Some(first) = group.first() else {
             return Outcome::Done;
         };
-        let values: Vec<_> = group.iter().map(|job| (job.slot, job.fd)).collect();
-        match self.kernel.update_batch(first.outer, &values) {
+        match self.filling.batch(group) {
             Ok(()) => Outcome::Done,
-            Err(error) if is_unsupported(error, self.kernel.version()) => Outcome::Missing,
+            Err(error) if is_unsupported(error, self.filling.version()) => Outcome::Missing,
             Err(error) => {
                 let exact = error.done.and_then(|done| group.get(done));
                 let job = exact.unwrap_or(first);
                 let (call, errno) = (Call::UpdateBatch, error.errno);
-                let why = self.filler.refused(job, exact.is_some(), call, errno);
-                self.failures.add(place_of(job), why);
+                let why = self.filling.refused(job, exact.is_some(), call, errno);
+                self.failures.add(S::place(job), why);
                 Outcome::Failed
             }
         }
     }
 
-    fn single(&self, job: &Job<'a, K::Fd>) {
-        if let Err(errno) = self.kernel.update_slot(job.outer, job.slot, job.fd) {
-            let why = self.filler.refused(job, true, Call::UpdateElem, errno);
-            self.failures.add(place_of(job), why);
+    fn single(&self, job: &S::Job) {
+        if let Err(errno) = self.filling.single(job) {
+            let why = self.filling.refused(job, true, Call::UpdateElem, errno);
+            self.failures.add(S::place(job), why);
         }
     }
 
@@ -220,28 +242,24 @@ impl<'f, 'a, K: Kernel> FanOut<'f, 'a, K> {
     }
 
     fn threads(&self, pieces: usize) -> usize {
-        if self.kernel.overlaps() {
+        if self.filling.overlaps() {
             pieces.min(THREADS)
         } else {
             1
         }
     }
-}
 
-fn same_map<F>(one: &Job<'_, F>, other: &Job<'_, F>) -> bool {
-    one.map == other.map
-}
-
-fn place_of<F>(job: &Job<'_, F>) -> Place {
-    (job.map, job.slot)
-}
-
-fn singles<F>(jobs: &[Job<'_, F>]) -> Singles {
-    let mut singles = Singles::new();
-    for job in jobs {
-        *singles.entry(job.map).or_default() += 1;
+    fn same_map(one: &S::Job, other: &S::Job) -> bool {
+        S::place(one).0 == S::place(other).0
     }
-    singles
+
+    fn singles(jobs: &[S::Job]) -> Singles {
+        let mut singles = Singles::new();
+        for job in jobs {
+            *singles.entry(S::place(job).0).or_default() += 1;
+        }
+        singles
+    }
 }
 
 /// Whether the trial waited only once: a thread that waits gives up its CPU each time. Half of the

@@ -7,7 +7,7 @@ use std::thread;
 use bpfplan_plan::Diagnostic;
 
 /// A place in the order of all slots: outer map, then slot.
-pub(super) type Place = (usize, u32);
+pub(crate) type Place = (usize, u32);
 
 /// The failure that counts: the first one in the order of the slots, whoever met it when.
 #[derive(Debug, Default)]

@@ -39,7 +39,7 @@ pub(super) fn last_errno() -> Errno {
 }
 
 /// libbpf's functions return the negative error number.
-fn check(result: c_int) -> Result<c_int, Errno> {
+pub(super) fn check(result: c_int) -> Result<c_int, Errno> {
     if result < 0 {
         Err(Errno(result.saturating_neg()))
     } else {
@@ -49,7 +49,7 @@ fn check(result: c_int) -> Result<c_int, Errno> {
 
 /// Takes ownership of a descriptor that the kernel just made, and moves it above 2, so that a
 /// process without standard streams does not write its messages into a map.
-fn own(fd: c_int) -> Result<OwnedFd, Errno> {
+pub(super) fn own(fd: c_int) -> Result<OwnedFd, Errno> {
     // SAFETY: the callers hand over a descriptor that a successful bpf() call has just returned,
     // so it is open and nobody else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
@@ -61,7 +61,7 @@ fn own(fd: c_int) -> Result<OwnedFd, Errno> {
 }
 
 /// Calls `bpf(2)` for a command that returns a descriptor.
-fn bpf_fd(command: u32, attr: &mut bpf_attr, size: usize) -> Result<OwnedFd, Errno> {
+pub(super) fn bpf_fd(command: u32, attr: &mut bpf_attr, size: usize) -> Result<OwnedFd, Errno> {
     let mut attempts = ATTEMPTS;
     loop {
         attempts -= 1;
@@ -82,13 +82,13 @@ fn bpf_fd(command: u32, attr: &mut bpf_attr, size: usize) -> Result<OwnedFd, Err
 }
 
 /// `bpf_attr` with nothing but zeros: the kernel refuses rubbish in fields that it does not use.
-fn zeroed_attr() -> bpf_attr {
+pub(super) fn zeroed_attr() -> bpf_attr {
     // SAFETY: every field of the union is an integer, for which all bits zero is a value.
     unsafe { std::mem::zeroed() }
 }
 
 /// The address of a buffer, as the kernel wants it.
-fn address<T>(pointer: *const T) -> u64 {
+pub(super) fn address<T>(pointer: *const T) -> u64 {
     pointer.addr() as u64
 }
 

@@ -156,12 +156,10 @@ impl Object {
         let failed = |errno| (ProgramStage::Open, errno);
         let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| failed(Errno::EINVAL));
         let name = text(object_name(request.name))?;
-        let kconfig = request.kconfig.map(|lines| text(lines.as_bytes()));
-        let kconfig = kconfig.transpose()?;
         let options = bpf_object_open_opts {
             sz: size_of::<bpf_object_open_opts>() as _,
             object_name: name.as_ptr(),
-            kconfig: kconfig.as_ref().map_or(null(), |lines| lines.as_ptr()),
+            kconfig: request.kconfig.map_or(null(), CStr::as_ptr),
             ..bpf_object_open_opts::default()
         };
         // SAFETY: the buffer, the options and the strings in them outlive the call; libbpf keeps

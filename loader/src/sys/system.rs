@@ -1,6 +1,6 @@
 //! What a load asks of the system besides `bpf(2)`. No `unsafe` here.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::kernel::{Errno, FdLimit, PathKind, Pinned};
+use crate::kconfig::KernelConfig;
+use crate::kernel::{Errno, FdLimit, Identity, PathKind, Pinned};
 
 /// `BPF_FS_MAGIC` of `<linux/magic.h>`.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
@@ -92,6 +93,50 @@ pub(super) fn is_frozen(map: BorrowedFd<'_>) -> Result<Option<bool>, Errno> {
     let text = std::fs::read_to_string(path).map_err(|error| errno_of(&error))?;
     let value = text.lines().find_map(|line| line.strip_prefix("frozen:"));
     Ok(value.map(|value| value.trim() != "0"))
+}
+
+/// Largest file that is taken for a kernel's configuration.
+const MAX_CONFIG: u64 = 16 << 20;
+/// Bytes of `/proc/version_signature` that are read; it has one line.
+const MAX_SIGNATURE: u64 = 4096;
+
+pub(super) fn identity() -> Identity {
+    let name = rustix::system::uname();
+    let signature = std::fs::File::open("/proc/version_signature").ok();
+    let signature = signature.and_then(|file| {
+        let mut text = String::new();
+        file.take(MAX_SIGNATURE).read_to_string(&mut text).ok()?;
+        Some(text)
+    });
+    Identity {
+        release: name.release().to_string_lossy().into_owned(),
+        version: name.version().to_string_lossy().into_owned(),
+        signature,
+    }
+}
+
+/// As libbpf: the first of the two files that can be opened.
+pub(super) fn config() -> Result<KernelConfig, Errno> {
+    let release = rustix::system::uname();
+    let boot = format!("/boot/config-{}", release.release().to_string_lossy());
+    read_config(&boot).or_else(|_| read_config("/proc/config.gz"))
+}
+
+fn read_config(path: &str) -> Result<KernelConfig, Errno> {
+    let read = || {
+        let file = std::fs::File::open(path)?;
+        let mut bytes = Vec::new();
+        file.take(MAX_CONFIG + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| errno_of(&error))?;
+    if u64::try_from(bytes.len()).map_or(true, |length| length > MAX_CONFIG) {
+        return Err(Errno(libc::EFBIG));
+    }
+    Ok(KernelConfig {
+        name: path.to_owned(),
+        bytes,
+    })
 }
 
 pub(super) fn possible_cpus() -> Result<u32, Errno> {

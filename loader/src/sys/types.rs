@@ -1,6 +1,6 @@
 //! The types of a map's keys and values, read from the kernel with libbpf's `btf__*` functions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ffi::CStr;
 
 use bpfplan_plan::compare::MapTypes;
@@ -19,12 +19,39 @@ const MOST_TYPES: usize = 1 << 16;
 /// Members, enumerators and the like of all these types.
 const MOST_PARTS: usize = 1 << 20;
 
+/// Blobs that are kept: those of an object's maps, and of the maps in their slots.
+const KEPT: usize = 4;
+
+/// The BTF blobs that were read last. The maps of an object have one together, and to read it for
+/// each of them would take time in proportion to the square of their number.
+#[derive(Debug, Default)]
+pub struct BtfCache(VecDeque<(u32, Blob)>);
+
+impl BtfCache {
+    fn get(&mut self, id: u32) -> Result<&Blob, Errno> {
+        let index = match self.0.iter().position(|(kept, _)| *kept == id) {
+            Some(index) => index,
+            None => {
+                self.0.truncate(KEPT - 1);
+                self.0.push_front((id, Blob::load(id)?));
+                0
+            }
+        };
+        self.0.get(index).map(|(_, blob)| blob).ok_or(Errno::ENOENT)
+    }
+}
+
 /// The types with these ids, and what they are made of. Pointers end at the name of what they
 /// point to.
-pub(super) fn read(btf_id: u32, key: u32, value: u32) -> Result<MapTypes, Errno> {
-    let blob = Blob::load(btf_id)?;
+pub(super) fn read(
+    blobs: &mut BtfCache,
+    btf_id: u32,
+    key: u32,
+    value: u32,
+) -> Result<MapTypes, Errno> {
+    let blob = blobs.get(btf_id)?;
     let mut reader = Reader {
-        blob: &blob,
+        blob,
         numbers: HashMap::new(),
         queue: Vec::new(),
         parts: 0,
@@ -39,6 +66,7 @@ pub(super) fn read(btf_id: u32, key: u32, value: u32) -> Result<MapTypes, Errno>
 }
 
 /// A BTF blob of the kernel's, checked by libbpf when it was parsed.
+#[derive(Debug)]
 struct Blob(*mut btf);
 
 impl Blob {

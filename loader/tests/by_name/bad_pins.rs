@@ -5,8 +5,9 @@ use std::path::Path;
 use bpfplan_loader::{
     Errno, ErrorKind, FailingKernel, Fault, Kernel as _, LoadOptions, RealKernel, codes, load,
 };
+use bpfplan_plan::{MaxEntries, uapi};
 use libtest_mimic::Failed;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 use crate::sample::{PinDir, maps, plan, program};
 use crate::{array, codes_of, entries, held, named, refused, root};
@@ -107,6 +108,40 @@ pub(crate) fn a_read_only_root_takes_no_pin() -> Result<(), Failed> {
         assert_eq!(first.notes, ["the bpf file system is mounted read-only"]);
         assert_eq!(maps::left_of(&kernel.created()), [0; 0]);
     }
+    Ok(())
+}
+
+pub(crate) fn pins_of_a_read_only_root() -> Result<(), Failed> {
+    let place = tempfile::tempdir()?;
+    mount("bpf", place.path(), "bpf", MountFlags::empty(), None)?;
+    let mounted = Mount(place);
+    let options = LoadOptions {
+        pin_root: Some(mounted.0.path().to_owned()),
+        ..LoadOptions::default()
+    };
+    let mut maps = ["one", "two", "three"].map(|name| named(array(name)));
+    load(&plan(maps.to_vec()), &RealKernel::new(), &options)?;
+    mount_remount(mounted.0.path(), MountFlags::RDONLY, "")?;
+    let kernel = FailingKernel::new(RealKernel::new(), |_: Fault<'_>| None);
+    let error = load(&plan(maps.to_vec()), &kernel, &options).expect_err("none can be opened");
+    assert_eq!(
+        codes_of(&error.diagnostics),
+        [codes::PIN_UNREADABLE],
+        "{error}"
+    );
+    let first = &error.diagnostics[0];
+    assert!(first.message.contains("EROFS"), "{first}");
+    assert!(first.notes[0].contains("read-only"), "{first}");
+    // What may be opened for reading only is there, and wrong.
+    maps[2].map_flags |= uapi::BPF_F_RDONLY;
+    maps[2].max_entries = MaxEntries::Count(99);
+    let error = load(&plan(maps.to_vec()), &kernel, &options).expect_err("it differs as well");
+    assert_eq!(
+        codes_of(&error.diagnostics),
+        [codes::PIN_UNREADABLE, codes::PIN_MISMATCH],
+        "{error}"
+    );
+    assert_eq!(kernel.created(), [0; 0]);
     Ok(())
 }
 

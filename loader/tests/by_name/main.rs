@@ -30,7 +30,7 @@ use sample::{PinDir, map, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 27] = [
+    let tests: [(&str, Test); 30] = [
         ("the_second_load_reuses", reuse::the_second_load_reuses),
         (
             "nothing_is_lost_without_hold",
@@ -44,6 +44,7 @@ fn main() {
             "types_come_from_the_kernel",
             reuse::types_come_from_the_kernel,
         ),
+        ("types_are_read_once", reuse::types_are_read_once),
         ("templates_are_compared", reuse::templates_are_compared),
         (
             "descriptors_are_as_declared",
@@ -67,11 +68,16 @@ fn main() {
             "a_read_only_root_takes_no_pin",
             bad_pins::a_read_only_root_takes_no_pin,
         ),
+        (
+            "pins_of_a_read_only_root",
+            bad_pins::pins_of_a_read_only_root,
+        ),
         ("pins_without_permission", bad_pins::pins_without_permission),
         ("names_that_are_no_pins", bad_pins::names_that_are_no_pins),
         ("slots_are_kept", slots::slots_are_kept),
         ("empty_slots_are_filled", slots::empty_slots_are_filled),
         ("slots_are_overwritten", slots::slots_are_overwritten),
+        ("many_slots_hold_one_map", slots::many_slots_hold_one_map),
         ("slots_are_put_back", slots::slots_are_put_back),
         ("many_loads_make_one_map", races::many_loads_make_one_map),
         (

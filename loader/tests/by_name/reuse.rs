@@ -1,16 +1,20 @@
 //! Maps that are there already, and what a load makes of them.
 
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use bpfplan_loader::record::Record;
-use bpfplan_loader::{ErrorKind, Kernel as _, LoadOptions, RealKernel, codes, load, unload};
+use bpfplan_loader::{
+    BtfCache, Errno, ErrorKind, Kernel as _, LoadOptions, RealKernel, codes, load, unload,
+};
 use bpfplan_plan::types::Member;
 use bpfplan_plan::{Plan, Severity, Type, uapi};
 use libtest_mimic::Failed;
 
 use crate::sample::{self, PinDir, map, maps, plan};
 use crate::{
-    array, clean, codes_of, counting, entries, held, ids, named, outer_by_name, refused, root,
+    array, clean, codes_of, counting, entries, held, ids, loaded, named, outer_by_name, refused,
+    root,
 };
 
 pub(crate) fn the_second_load_reuses() -> Result<(), Failed> {
@@ -159,6 +163,25 @@ pub(crate) fn types_come_from_the_kernel() -> Result<(), Failed> {
     Ok(())
 }
 
+/// The maps of an object have one BTF, which is read once for all of them.
+pub(crate) fn types_are_read_once() -> Result<(), Failed> {
+    let kernel = RealKernel::new();
+    let loaded = loaded(&plan(vec![array("gone")]))?;
+    let info = kernel.info(&loaded.maps[0].fd)?;
+    let mut blobs = BtfCache::default();
+    let types = kernel.map_types(&info, &mut blobs)?;
+    assert!(types.is_some());
+    drop(loaded);
+    // The kernel lets go of a map's BTF some time after the map.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while kernel.map_types(&info, &mut BtfCache::default()) != Err(Errno::ENOENT) {
+        assert!(Instant::now() < deadline, "the BTF is still there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(kernel.map_types(&info, &mut blobs)?, types);
+    Ok(())
+}
+
 /// The template is in the record of the load, else it shows in a slot, else nobody knows it.
 pub(crate) fn templates_are_compared() -> Result<(), Failed> {
     let other = |value_size: u32| {
@@ -215,7 +238,7 @@ pub(crate) fn descriptors_are_as_declared() -> Result<(), Failed> {
         let loaded = load(&plan, &kernel, &root(&directory))?;
         assert_eq!(loaded.maps[0].reused, reused);
         let written = kernel.write(&loaded.maps[0].fd, 0, &[1; 8]);
-        assert_eq!(written, Err(bpfplan_loader::Errno::EPERM));
+        assert_eq!(written, Err(Errno::EPERM));
         assert_eq!(kernel.read(&loaded.maps[0].fd, 0)?, [0; 8]);
         let flags = rustix::io::fcntl_getfd(loaded.maps[0].as_fd())?;
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));

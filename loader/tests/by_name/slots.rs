@@ -1,5 +1,7 @@
 //! The slots of an outer map that is there already.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bpfplan_loader::{
     Errno, FailingKernel, Fault, Kernel as _, LoadOptions, RealKernel, SlotPolicy, codes, load,
 };
@@ -7,7 +9,7 @@ use bpfplan_plan::{Plan, uapi};
 use libtest_mimic::Failed;
 
 use crate::sample::{PinDir, map, maps, outer, plan};
-use crate::{codes_of, held, named, outer_by_name};
+use crate::{array, codes_of, held, named, outer_by_name};
 
 fn with(directory: &PinDir, slots: SlotPolicy) -> LoadOptions {
     LoadOptions {
@@ -118,6 +120,44 @@ pub(crate) fn slots_are_overwritten() -> Result<(), Failed> {
     let next = load(&hash("n"), &kernel, &options)?;
     let n = Some(next.maps[0].id);
     assert_eq!(filled(&next.maps[1]), [None, n, None, n]);
+    Ok(())
+}
+
+/// A map that is in many slots is opened once to be put back.
+pub(crate) fn many_slots_hold_one_map() -> Result<(), Failed> {
+    let directory = PinDir::new();
+    let options = with(&directory, SlotPolicy::Overwrite);
+    let filling = |name: &str| -> Plan {
+        let slots = [0, 1, 2, 3].map(|slot| (slot, name));
+        let template = map("", uapi::BPF_MAP_TYPE_ARRAY, [4, 8], 16);
+        let luts = outer(
+            "luts",
+            uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS,
+            4,
+            template,
+            &slots,
+        );
+        plan(vec![array(name), named(luts)])
+    };
+    let first = load(&filling("a"), &RealKernel::new(), &options)?;
+    let opened = AtomicUsize::new(0);
+    let kernel = FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| {
+        match fault.call {
+            "map_by_id" => drop(opened.fetch_add(1, Ordering::Relaxed)),
+            "pin" => return Some(Errno(libc::ENOSPC)),
+            _ => {}
+        }
+        None
+    });
+    let mut failing = filling("x");
+    failing
+        .maps
+        .push(named(map("new", uapi::BPF_MAP_TYPE_ARRAY, [4, 8], 1)));
+    load(&failing, &kernel, &options).expect_err("a pin fails");
+    // Once more to compare it with the template.
+    assert_eq!(opened.load(Ordering::Relaxed), 2);
+    assert_eq!(filled(&first.maps[1]), [Some(first.maps[0].id); 4]);
+    assert_eq!(kernel.live(), 0);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use bpfplan_compiler::{Compiled, compile};
 use bpfplan_loader::{LoadOptions, Loaded, RealKernel, load};
-use bpfplan_plan::{Endianness, Pinning, Plan, SlotTarget};
+use bpfplan_plan::{Endianness, Pinning, Plan, WithPrograms};
 use libtest_mimic::{Failed, Trial};
 use support::btf_compare::{self, Graph};
 use support::fixtures::{self, Expectation, Fixture};
@@ -137,12 +137,14 @@ fn not_comparable(plan: &Plan) -> Option<&'static str> {
     if !plan.not_planned.is_empty() {
         return Some("it declares what is not planned yet");
     }
-    let programs = plan
-        .maps
-        .iter()
-        .flat_map(|map| &map.slots)
-        .any(|slot| matches!(slot.target, SlotTarget::Program(_)));
-    programs.then_some("its slots want programs")
+    if plan.maps.iter().any(|map| map.has_program_slots()) {
+        return Some("its slots want programs");
+    }
+    let with_programs = plan.maps.iter().filter_map(|map| map.with_programs);
+    with_programs
+        .filter(|why| *why != WithPrograms::OptionalStructOps)
+        .any(WithPrograms::is_libbpfs)
+        .then_some("a map of it comes with the programs")
 }
 
 fn try_load(plan: &Plan) -> Result<Loaded<RealKernel>, String> {
@@ -198,17 +200,7 @@ fn both_refuse(plan: &Plan, theirs: &Object) -> Outcome {
 
 /// The plan's maps against libbpf's getters after open, templates included.
 fn same_declarations(plan: &Plan, theirs: &Object) -> Outcome {
-    let theirs: Vec<Declared> = theirs
-        .maps()
-        .iter()
-        .filter(|map| !map.is_internal() || !map.name().ends_with(".kconfig"))
-        .map(|map| map.declared())
-        .collect();
-    // Struct_ops maps are not internal for libbpf, and stand after the declared ones.
-    let theirs: Vec<Declared> = theirs
-        .into_iter()
-        .filter(|map| map.map_type != libbpf_sys::BPF_MAP_TYPE_STRUCT_OPS)
-        .collect();
+    let theirs: Vec<Declared> = theirs.maps().iter().map(|map| map.declared()).collect();
     let ours: Vec<Declared> = plan
         .maps
         .iter()
@@ -252,7 +244,11 @@ fn compare_loads(fixture: &Fixture, compiled: &Compiled, theirs: &Object) -> Out
     } else {
         Vec::new()
     };
-    sequence::compare(&our_calls, &their_calls, &withheld)?;
+    let externs = compiled.plan.maps.iter().flat_map(|map| &map.externs);
+    let probes = externs
+        .filter(|it| it.name == "LINUX_HAS_BPF_COOKIE")
+        .count();
+    sequence::compare(&our_calls, &their_calls, &withheld, probes)?;
     let btf_was_refused = sequence::btf_was_refused(&their_calls);
     let theirs: Vec<_> = theirs.maps();
     if ours.maps.len() != theirs.len() {

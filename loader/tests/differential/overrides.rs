@@ -263,7 +263,7 @@ fn like_libbpf(case: &Case) -> Outcome {
     }
     let ours = ours?;
     result.map_err(|errno| format!("only libbpf refuses to load it: {errno}"))?;
-    sequence::compare(&our_calls, &their_calls, &[])?;
+    sequence::compare(&our_calls, &their_calls, &[], 0)?;
     let same_types = case.types == Types::Same;
     if same_types == sequence::btf_was_refused(&their_calls) {
         return fail("libbpf's BTF does not fare as expected");

@@ -55,6 +55,16 @@ pub(crate) const WE_REFUSE: &[Error] = &[
         reason: "libbpf cuts the value of a symbol to 32 bits",
     },
     Error {
+        code: codes::BAD_STRUCT_OPS,
+        holds: wide_symbol,
+        reason: "libbpf cuts the value of a symbol to 32 bits",
+    },
+    Error {
+        code: codes::BAD_STRUCT_OPS_RELOCATION,
+        holds: wide_symbol,
+        reason: "libbpf cuts the value of a symbol to 32 bits",
+    },
+    Error {
         code: codes::NOT_A_PROGRAM,
         holds: nameless_function,
         reason: "libbpf takes a program without a name, slots go by name",
@@ -92,11 +102,6 @@ pub(crate) const LIBBPF_REFUSES: &[Refusal] = &[
         reason: "legacy maps are planned, libbpf 1.x does not open them",
     },
     Refusal {
-        warning: "struct_ops ",
-        holds: |plan| lists(plan, ".struct_ops") || lists(plan, ".struct_ops.link"),
-        reason: "struct_ops maps are listed as not planned, load refuses",
-    },
-    Refusal {
         warning: "failed to alloc map '%s' content buffer",
         holds: |plan| plan.maps.iter().any(|map| map.data.is_some()),
         reason: "the test leaves libbpf too little memory for global data",
@@ -108,10 +113,6 @@ pub(crate) const DIES: &[(i32, &str)] = &[];
 
 fn any(_: &[u8]) -> bool {
     true
-}
-
-fn lists(plan: &Plan, section: &str) -> bool {
-    plan.not_planned.iter().any(|it| it.section == section)
 }
 
 fn wrong_header_sizes(object: &[u8]) -> bool {

@@ -15,7 +15,7 @@ use bpfplan_plan::MapType;
 use libbpf_sys as sys;
 
 use super::support::kernel_view;
-use super::support::libbpf::{Declared, Map, Object};
+use super::support::libbpf::{Declared, Object};
 
 /// Processor time that an open may take, in microseconds. It takes a thousandth of that.
 const TIME: libc::suseconds_t = 500_000;
@@ -66,15 +66,10 @@ fn listen() {
     }
 }
 
-/// The maps of `.maps` and of global data; struct_ops maps are not internal to libbpf, but declared
-/// elsewhere.
+/// All maps.
 fn declared(object: &Object) -> Vec<Declared> {
     let maps = object.maps();
-    let planned = |map: &&Map<'_>| !map.is_internal() || !map.name().ends_with(".kconfig");
-    let maps = maps.iter().filter(planned);
-    maps.map(|map| map.declared())
-        .filter(|map| map.map_type != sys::BPF_MAP_TYPE_STRUCT_OPS)
-        .collect()
+    maps.iter().map(|map| map.declared()).collect()
 }
 
 /// Asks libbpf to open an object.

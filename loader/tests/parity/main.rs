@@ -34,7 +34,7 @@ use std::path::PathBuf;
 
 use bpfplan_compiler::{Compiled, compile};
 use bpfplan_plan::types::{Type, TypeId};
-use bpfplan_plan::{Diagnostic, Endianness, Plan, SlotTarget, Template, btf, uapi, validate};
+use bpfplan_plan::{Diagnostic, Endianness, Plan, SlotTarget, Template, btf, validate};
 use libtest_mimic::{Arguments, Failed, Trial};
 use random::Random;
 use support::btf_compare::{self, Graph};
@@ -238,9 +238,7 @@ fn compare(object: &[u8]) -> Result<String, String> {
     }
     match (libbpf::opens(object), ours) {
         (Answer::Opens(theirs), Ok(compiled)) => {
-            // A damaged type may be that of struct_ops, which libbpf's list goes without.
             let maps = compiled.plan.maps.iter();
-            let maps = maps.filter(|map| map.map_type.0 != uapi::BPF_MAP_TYPE_STRUCT_OPS);
             let ours: Vec<_> = maps.map(|map| from_plan(map, map.inner.as_ref())).collect();
             let ours = format!("{ours:#?}");
             if ours != theirs {

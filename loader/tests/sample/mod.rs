@@ -93,6 +93,7 @@ pub(crate) fn plan(maps: Vec<Map>) -> Plan {
         },
         maps,
         programs: Vec::new(),
+        jump_tables: 0,
         not_planned: Vec::new(),
         kernel_types: types.len().try_into().expect("few types"),
         types,

@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
-use bpfplan_plan::{Map as PlannedMap, MaxEntries, Pinning, Template};
+use bpfplan_plan::{Map as PlannedMap, MaxEntries, Pinning, Template, WithPrograms};
 use libbpf_sys as sys;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
@@ -28,6 +28,8 @@ pub struct Declared {
     pub pinned_by_name: bool,
     pub has_key_type: bool,
     pub has_value_type: bool,
+    /// Whether a load creates it.
+    pub created: bool,
     pub inner: Option<Box<Declared>>,
 }
 
@@ -42,6 +44,28 @@ impl Object {
         let object = unsafe {
             sys::libbpf_set_print(None);
             sys::bpf_object__open_file(path.as_ptr(), null())
+        };
+        if object.is_null() {
+            return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
+        }
+        Ok(Self(object))
+    }
+
+    /// Opens an object file with values for its `.kconfig`.
+    ///
+    /// # Errors
+    /// The errno, positive.
+    pub fn open_with_kconfig(path: &Path, kconfig: &CStr) -> Result<Self, i32> {
+        let path = CString::new(path.to_str().expect("UTF-8 path")).expect("no NUL");
+        let options = sys::bpf_object_open_opts {
+            sz: size_of::<sys::bpf_object_open_opts>() as _,
+            kconfig: kconfig.as_ptr(),
+            ..Default::default()
+        };
+        // SAFETY: both strings are NUL-terminated, and libbpf copies what it keeps of them.
+        let object = unsafe {
+            sys::libbpf_set_print(None);
+            sys::bpf_object__open_file(path.as_ptr(), &raw const options)
         };
         if object.is_null() {
             return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0));
@@ -174,6 +198,12 @@ impl Map<'_> {
     pub fn is_internal(&self) -> bool {
         // SAFETY: the map belongs to an open object.
         unsafe { sys::bpf_map__is_internal(self.map) }
+    }
+
+    /// Whether a load creates it.
+    pub fn is_created(&self) -> bool {
+        // SAFETY: the map belongs to an open object.
+        unsafe { sys::bpf_map__autocreate(self.map) }
     }
 
     pub fn fd(&self) -> i32 {
@@ -313,6 +343,7 @@ fn declared(map: *mut sys::bpf_map) -> Declared {
             pinned_by_name: !sys::bpf_map__pin_path(map).is_null(),
             has_key_type: sys::bpf_map__btf_key_type_id(map) != 0,
             has_value_type: sys::bpf_map__btf_value_type_id(map) != 0,
+            created: sys::bpf_map__autocreate(map),
             inner: (!inner.is_null()).then(|| Box::new(declared(inner))),
         }
     }
@@ -353,11 +384,14 @@ pub fn from_plan<I>(map: &PlannedMap<I>, inner: Option<&Template>) -> Declared {
         numa_node: map.numa_node,
         pinned_by_name: map.pinning == Pinning::ByName,
         has_key_type: map.key_type.is_some(),
-        has_value_type: map.value_type.is_some(),
+        // An arena's may be the section of its variables, which libbpf does not look at.
+        has_value_type: map.value_type.is_some() && !(map.is_arena() && map.data.is_some()),
+        created: map.with_programs != Some(WithPrograms::OptionalStructOps),
         inner: inner.map(|inner| {
             let mut inner = from_plan(inner, None);
             // libbpf names the template only towards the kernel.
             inner.name = format!("{}.inner", map.name);
+            inner.created = false;
             Box::new(inner)
         }),
     }

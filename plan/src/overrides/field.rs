@@ -94,7 +94,7 @@ pub(super) fn set<I>(map: &mut Map<I>, field: Field, value: &Value) -> Result<()
         Field::MaxEntries => map.max_entries = max_entries(map, number(value)?)?,
         Field::MapFlags => map.map_flags = map_flags(map, value)?,
         Field::NumaNode => map.numa_node = number(value)?,
-        Field::Pinning => map.pinning = pinning(value)?,
+        Field::Pinning => map.pinning = pinning(map, value)?,
         Field::ValueSize => {}
     }
     Ok(())
@@ -159,8 +159,12 @@ fn flags(text: &str) -> Result<u32, Wrong> {
     Ok(flags)
 }
 
-fn pinning(value: &Value) -> Result<Pinning, Wrong> {
+fn pinning<I>(map: &Map<I>, value: &Value) -> Result<Pinning, Wrong> {
     match value {
+        Value::Plain(text) if text == "by_name" && map.name.contains('.') => {
+            let message = "the pin would have the map's name, and a bpffs takes no `.` in names";
+            Err(Wrong::refused(message).help("pin it with the other maps: --pin-maps DIR"))
+        }
         Value::Plain(text) if text == "none" => Ok(Pinning::None),
         Value::Plain(text) if text == "by_name" => Ok(Pinning::ByName),
         _ => {

@@ -248,7 +248,11 @@ impl<'p> Writer<'p> {
             }
             Value::Plain(_) | Value::Char(_) => {
                 let message = format!("{} is no array", shown(&value.to_string()));
-                Err(Wrong::value(message).help("write [1, 2, 3]; elements that are left out are 0"))
+                Err(Wrong::value(message).help(if self.is_byte(element) {
+                    "write [1, 2, 3], or text in double quotes"
+                } else {
+                    "write [1, 2, 3]; elements that are left out are 0"
+                }))
             }
         }
     }
@@ -261,11 +265,7 @@ impl<'p> Writer<'p> {
         bytes: &[u8],
         out: &mut [u8],
     ) -> Result<(), Wrong> {
-        let byte = matches!(
-            resolve(self.types, element),
-            Some((_, Type::Int { size: 1, encoding, .. })) if *encoding != IntEncoding::Bool
-        );
-        if !byte {
+        if !self.is_byte(element) {
             let name = describe(self.types, element);
             return Err(Wrong::value(format!(
                 "text does not fit into an array of {name}"
@@ -283,6 +283,14 @@ impl<'p> Writer<'p> {
             *out = *byte;
         }
         Ok(())
+    }
+
+    /// Whether arrays of this type hold text.
+    fn is_byte(&self, ty: TypeId) -> bool {
+        matches!(
+            resolve(self.types, ty),
+            Some((_, Type::Int { size: 1, encoding, .. })) if *encoding != IntEncoding::Bool
+        )
     }
 
     /// Whether text without quotes is meant for arrays of this type.

@@ -30,7 +30,7 @@ pub(crate) fn all<I>(map: &Map<I>) -> Vec<Need> {
         what: map.map_type.to_string(),
     }];
     let mut flags = map.map_flags & row.flags;
-    if map.data.is_some() {
+    if map.is_internal() {
         needs.push(Need {
             since: GLOBAL_DATA,
             field: "data",

@@ -8,6 +8,9 @@ use crate::contents::{MAX_TOTAL, stored};
 use crate::model::{Contents, Data, Map, MaxEntries, Plan};
 use crate::uapi;
 
+/// Page size for which the plan's numbers are.
+const PAGE_SIZE: u64 = 4096;
+
 pub(super) fn check(plan: &Plan, problems: &mut Problems) {
     let mut places = HashMap::default();
     let mut total = 0_u64;
@@ -56,6 +59,20 @@ fn shape(map: &Map, data: &Data, problems: &mut Problems) {
     let mut wrong = |field: &str, message: &str| {
         problems.map(map, codes::PLAN_CONTENTS, field, message);
     };
+    if map.is_arena() {
+        let pages = u64::from(data.size).div_ceil(PAGE_SIZE);
+        let room = matches!(map.max_entries, MaxEntries::Count(count) if pages <= count.into());
+        if data.size == 0 || !room {
+            wrong(
+                "data",
+                "the variables do not fit into the pages of the arena",
+            );
+        }
+        if data.frozen {
+            wrong("data", "an arena is not frozen");
+        }
+        return;
+    }
     if map.map_type.0 != uapi::BPF_MAP_TYPE_ARRAY {
         wrong("type", "a map with initial contents is an array");
     }

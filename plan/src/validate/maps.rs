@@ -15,9 +15,13 @@ pub(super) fn check(plan: &Plan, map: &Map, problems: &mut Problems) {
         problems.map(map, codes::PLAN_MAP, "inner", message);
     }
     any(plan, template, problems);
-    if template.data.is_some() {
+    if template.data.is_some() || !template.externs.is_empty() {
         let message = "a template has no initial contents";
         problems.map(template, codes::PLAN_MAP, "data", message);
+    }
+    if template.with_programs.is_some() {
+        let message = "a template comes with its outer map";
+        problems.map(template, codes::PLAN_MAP, "with_programs", message);
     }
     if !template.slots.is_empty() {
         problems.map(

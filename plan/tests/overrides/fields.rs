@@ -80,6 +80,16 @@ fn what_the_kernel_would_refuse_is_refused() {
 }
 
 #[test]
+fn names_with_dots_are_not_pinned() {
+    let plan = little();
+    for map in [".rodata", "flow.rodata"] {
+        let found = refused(&plan, &set(&[&format!("{map}.pinning=by_name")]));
+        assert_eq!(found.code, codes::OVERRIDE_REFUSED, "{found}");
+        applied(&plan, &set(&[&format!("{map}.pinning=none")]));
+    }
+}
+
+#[test]
 fn only_new_problems_are_the_overrides_doing() {
     let mut plan = little();
     plan.maps[0].max_entries = MaxEntries::Count(0);

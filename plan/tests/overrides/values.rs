@@ -158,7 +158,7 @@ fn what_a_target_cannot_hold_is_refused() {
 }
 
 #[test]
-fn near_names_are_offered() {
+fn help_says_what_to_write() {
     let plan = little();
     for (text, help) in [
         ("flwos.max_entries=1", "did you mean 'flows'?"),
@@ -168,6 +168,14 @@ fn near_names_are_offered() {
         (".rodata.flow.packet=1", "did you mean 'packets'?"),
         (".rodata.mode=LERN", "did you mean 'LEARN'?"),
         (".rodat.port=1", "did you mean '.rodata'?"),
+        (
+            ".rodata.address=ab",
+            "write [1, 2, 3], or text in double quotes",
+        ),
+        (
+            ".rodata.ports=80",
+            "write [1, 2, 3]; elements that are left out are 0",
+        ),
     ] {
         assert_eq!(
             refused(&plan, &set(&[text])).help.as_deref(),

@@ -24,6 +24,7 @@ pub fn plan() -> Plan {
             name: "classify".into(),
             section: "xdp".into(),
         }],
+        jump_tables: 24,
         not_planned: vec![NotPlanned {
             section: ".kconfig".into(),
             kind: "kernel configuration values".into(),

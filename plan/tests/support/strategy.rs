@@ -25,19 +25,20 @@ pub fn plan() -> impl Strategy<Value = Plan> {
             0..3,
         ),
         vec(ty(), 0..12),
-        any::<u32>(),
+        (any::<u32>(), any::<u64>()),
         vec(any::<u8>(), 0..200),
         vec(contents(), 0..3),
     )
         .prop_map(
-            |(object, maps, programs, not_planned, types, kernel_types, btf, contents)| Plan {
+            |(object, maps, programs, not_planned, types, numbers, btf, contents)| Plan {
                 version: format::VERSION,
                 object,
                 maps,
                 programs,
+                jump_tables: numbers.1,
                 not_planned,
                 types,
-                kernel_types,
+                kernel_types: numbers.0,
                 btf,
                 contents,
             },
@@ -77,18 +78,21 @@ fn extern_value() -> impl Strategy<Value = Extern> {
     let kind = prop_oneof![
         Just(ExternKind::Bool),
         Just(ExternKind::Char),
+        Just(ExternKind::UnsignedChar),
         Just(ExternKind::Tristate),
         Just(ExternKind::Signed),
         Just(ExternKind::Unsigned),
         Just(ExternKind::String),
     ];
-    (text(), kind, any::<[u32; 2]>(), any::<bool>()).prop_map(
-        |(name, kind, [offset, size], weak)| Extern {
+    let source = option::of(source());
+    (text(), kind, any::<[u32; 2]>(), any::<bool>(), source).prop_map(
+        |(name, kind, [offset, size], weak, source)| Extern {
             name,
             kind,
             offset,
             size,
             weak,
+            source,
         },
     )
 }
@@ -114,6 +118,7 @@ fn any_map<I: std::fmt::Debug>() -> impl Strategy<Value = Map<I>> {
         vec(extern_value(), 0..3),
         option::of(prop_oneof![
             Just(WithPrograms::StructOps),
+            Just(WithPrograms::OptionalStructOps),
             Just(WithPrograms::ArenaData),
             Just(WithPrograms::GraphRoot),
         ]),

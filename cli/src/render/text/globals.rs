@@ -57,7 +57,12 @@ fn title(map: &Map, data: &Data, style: Style) -> String {
     let frozen = if data.frozen { ", read-only" } else { "" };
     let size = count(data.size, "byte");
     let name = style.bold(&plain(&map.name));
-    format!("  {name} {size} of global data{frozen}\n")
+    let arena = if map.is_arena() {
+        " in the arena, written by libbpf"
+    } else {
+        ""
+    };
+    format!("  {name} {size} of global data{frozen}{arena}\n")
 }
 
 /// `static int counter = 1;`

@@ -1,6 +1,8 @@
 //! The steps of a plan, one row each.
 
-use bpfplan_plan::{Map, MaxEntries, Pinning, Plan, Slot, SlotTarget, Step, TypeId, rules, uapi};
+use bpfplan_plan::{
+    Map, MaxEntries, Pinning, Plan, Slot, SlotTarget, Step, TypeId, WithPrograms, rules, uapi,
+};
 
 use super::c_type::Declarator;
 use super::maps_of_maps::slot_runs;
@@ -58,7 +60,13 @@ pub(super) fn render(plan: &Plan, style: Style) -> String {
                 rest: "user space cannot write to it any more".to_owned(),
                 ..Row::default()
             }),
-            (Step::FillSlots { .. }, Some(map)) => rows.push(fill(map)),
+            (Step::LoadPrograms, _) => rows.extend(programs(plan)),
+            (Step::FillSlots { .. }, Some(map)) => {
+                rows.push(fill(map, |target| matches!(target, SlotTarget::Map(_))))
+            }
+            (Step::FillPrograms { .. }, Some(map)) => {
+                rows.push(fill(map, |target| matches!(target, SlotTarget::Program(_))))
+            }
             (Step::Pin { .. }, Some(map)) => rows.push(Row {
                 verb: "pin",
                 names: plain(&map.name).into_owned(),
@@ -196,7 +204,7 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
     if map.pinning == Pinning::ByName {
         push_fact(&mut row.rest, "pinning by name");
     }
-    if map.data.is_some() {
+    if map.is_internal() || map.data.is_some() {
         // The variables and their types stand below.
         return row;
     }
@@ -211,21 +219,64 @@ fn describe<I>(plan: &Plan, map: &Map<I>, maps: usize) -> Row {
 }
 
 fn write(map: &Map, zero: bool) -> Row {
-    let size = map.data.as_ref().map_or(0, |data| data.size);
-    let all_zero = if zero { ", all 0" } else { "" };
+    let size = map.data.as_ref().map_or(map.value_size, |data| data.size);
+    let what = match (map.externs.is_empty(), zero) {
+        (false, _) => ", resolved on the target",
+        (true, true) => ", all 0",
+        (true, false) => "",
+    };
     Row {
         verb: "write",
         names: plain(&map.name).into_owned(),
-        rest: format!("{}{all_zero}", count(size, "byte")),
+        rest: format!("{}{what}", count(size, "byte")),
         ..Row::default()
     }
 }
 
-fn fill(map: &Map) -> Row {
+/// What libbpf loads, and the maps that it makes meanwhile.
+fn programs(plan: &Plan) -> Vec<Row> {
+    let loaded = plan.programs.iter().filter(|program| program.is_loaded());
+    let mut rows = vec![Row {
+        verb: "load",
+        names: count(loaded.count(), "program"),
+        rest: "with libbpf, for --pin-progs".to_owned(),
+        ..Row::default()
+    }];
+    for map in &plan.maps {
+        let Some(why) = map.with_programs else {
+            continue;
+        };
+        let mut row = describe(plan, map, 1);
+        row.names = plain(&map.name).into_owned();
+        if why == WithPrograms::OptionalStructOps {
+            row.verb = "skip";
+            push_fact(&mut row.rest, "its section begins with `?`");
+        } else {
+            row.verb = "create";
+            let fact = format!("created with the programs: {}", why.reason());
+            push_fact(&mut row.rest, &fact);
+        }
+        rows.push(row);
+    }
+    if plan.jump_tables > 0 {
+        rows.push(Row {
+            verb: "create",
+            names: ".jumptables".to_owned(),
+            rest: format!(
+                "{}, created with the programs: where their jumps lead",
+                count(plan.jump_tables, "byte")
+            ),
+            ..Row::default()
+        });
+    }
+    rows
+}
+
+fn fill(map: &Map, of_kind: fn(&SlotTarget) -> bool) -> Row {
     let slots: Vec<&Slot> = map
         .slots
         .iter()
-        .filter(|slot| matches!(slot.target, SlotTarget::Map(_)))
+        .filter(|slot| of_kind(&slot.target))
         .collect();
     let mut rest = String::new();
     let mut shown = 0;

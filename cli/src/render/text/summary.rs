@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bpfplan_plan::rules::{self, KernelVersion, Target};
-use bpfplan_plan::{Map, Plan, SlotTarget, Step};
+use bpfplan_plan::{Map, Plan, Step, WithPrograms};
 
 use super::rows::count;
 use crate::render::escape::plain;
@@ -76,22 +76,7 @@ pub(super) fn render(plan: &Plan, style: Style) -> String {
         text.push_str(&style.yellow(&line));
         text.push('\n');
     }
-    let slots = plan.maps.iter().filter(|map| has_program_slots(map));
-    let slots: Vec<String> = slots.map(|map| plain(&map.name).into_owned()).collect();
-    if !slots.is_empty() {
-        let line = format!(
-            "Slots of programs are filled by a load with --pin-progs: {}.",
-            slots.join(", ")
-        );
-        text.push_str(&style.yellow(&line));
-        text.push('\n');
-    }
     text
-}
-
-fn has_program_slots(map: &Map) -> bool {
-    let mut slots = map.slots.iter();
-    slots.any(|slot| matches!(slot.target, SlotTarget::Program(_)))
 }
 
 /// What a load would have to do for this plan and does not do yet.
@@ -104,19 +89,24 @@ fn missing(plan: &Plan) -> Vec<String> {
 }
 
 fn totals(plan: &Plan) -> String {
-    let slots: usize = plan
-        .steps()
+    let steps = plan.steps();
+    let slots: usize = steps
         .iter()
         .filter_map(|step| match step {
-            Step::FillSlots { map } => plan.maps.get(*map),
+            Step::FillSlots { map } | Step::FillPrograms { map } => plan.maps.get(*map),
             _ => None,
         })
         .map(|map| map.slots.len())
         .sum();
+    let fills = steps
+        .iter()
+        .any(|step| matches!(step, Step::FillSlots { .. }));
+    let skipped = |map: &&Map| map.with_programs == Some(WithPrograms::OptionalStructOps);
+    let maps = plan.maps.len() - plan.maps.iter().filter(skipped).count();
     if plan.maps.is_empty() {
         return "No maps: nothing to create.\n".to_owned();
     }
-    let mut text = format!("{} to create", count(plan.maps.len(), "map"));
+    let mut text = format!("{} to create", count(maps, "map"));
     if slots > 0 {
         text.push_str(&format!(", {} to fill", count(slots, "slot")));
     }
@@ -126,7 +116,7 @@ fn totals(plan: &Plan) -> String {
         .map(memory_of)
         .fold(Memory::default(), Memory::add);
     text.push_str(&format!(". About {memory}.\n"));
-    text.push_str(&kernel(plan, slots > 0));
+    text.push_str(&kernel(plan, fills));
     text
 }
 
