@@ -190,7 +190,8 @@ pub(crate) struct LoadArgs {
     pub(crate) no_programs: bool,
     /// The object that the plan was made from; --pin-progs needs it beside a plan. Of a plan that
     /// was made from several objects, all in the same order.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pin_progs")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "pin_progs",
+          conflicts_with = "no_programs")]
     pub(crate) object: Vec<PathBuf>,
     /// Directory of a bpffs for maps that are pinned by name, under their full names; without it,
     /// /sys/fs/bpf.

@@ -193,6 +193,10 @@ fn usage() {
         let output = run(["load", OBJECT, "--hold"].iter().chain(wrong));
         assert_eq!(code(&output), 2, "{wrong:?}: {}", stderr(&output));
     }
+    // It would be read for nothing, and not compared with the plan.
+    let plan = run(["compile", OBJECT, "-o", "-"]);
+    let arguments = ["load", "-", "--hold", "--no-programs", "--object", OBJECT];
+    assert_eq!(code(&run_with(arguments, &plan.stdout)), 2);
     let none = "fixtures/obj/device_tables.bpf.o";
     let output = run([
         "load",

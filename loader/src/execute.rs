@@ -274,7 +274,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         }
         self.fill_program_arrays()?;
         let ids = self.ids()?;
-        self.all_are_kept(&ids)?;
+        self.all_are_kept(&ids, false)?;
         self.pin(directories, &reused, &ids)?;
         Ok(ids)
     }

@@ -33,8 +33,9 @@ pub(crate) struct Pins {
     pub(crate) names: Vec<Option<String>>,
     /// Whether it is the directory for maps. One for both is.
     pub(crate) of_maps: bool,
-    /// A name for each program, in the plan's order; none if programs are not pinned here.
-    pub(crate) programs: Vec<String>,
+    /// In the plan's order, the name of the pin of each program, `None` for those that are not
+    /// loaded; empty if programs are not pinned here.
+    pub(crate) programs: Vec<Option<String>>,
 }
 
 impl Pins {
@@ -49,7 +50,8 @@ impl Pins {
         plan: &'p Plan,
     ) -> impl Iterator<Item = (&'p str, PathBuf)> {
         let programs = plan.programs.iter().zip(&self.programs);
-        programs.map(|(program, pin)| (program.name.as_str(), self.path(pin)))
+        programs
+            .filter_map(|(program, pin)| Some((program.name.as_str(), self.path(pin.as_ref()?))))
     }
 
     /// Path of the pin with that name.
@@ -145,8 +147,11 @@ fn names(plan: &Plan, is_root: bool) -> Result<Vec<Option<String>>, Vec<Diagnost
     }
 }
 
-/// Names for the pins of all programs of the plan, none of which is among `taken`.
-pub(crate) fn program_names(plan: &Plan, taken: &[String]) -> Result<Vec<String>, Vec<Diagnostic>> {
+/// Names for the pins of all programs of the plan that are loaded, none of which is among `taken`.
+pub(crate) fn program_names(
+    plan: &Plan,
+    taken: &[String],
+) -> Result<Vec<Option<String>>, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     let mut names = Vec::with_capacity(plan.programs.len());
     let mut owners: BTreeMap<String, Option<&str>> =
@@ -158,6 +163,10 @@ pub(crate) fn program_names(plan: &Plan, taken: &[String]) -> Result<Vec<String>
                 "more names may be wrong; these are the first hundred",
             ));
             break;
+        }
+        if !program.is_loaded() {
+            names.push(None);
+            continue;
         }
         let name = pin_name(&program.name);
         if let Some(problem) = name_problem(&name) {
@@ -191,7 +200,7 @@ pub(crate) fn program_names(plan: &Plan, taken: &[String]) -> Result<Vec<String>
                 .help(help),
             );
         }
-        names.push(name);
+        names.push(Some(name));
     }
     if problems.is_empty() {
         Ok(names)

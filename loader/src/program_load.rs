@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 
 use bpfplan_plan::rules::Call;
-use bpfplan_plan::{Diagnostic, MaxEntries, Severity, SlotTarget, Step};
+use bpfplan_plan::{Diagnostic, Map, MaxEntries, Severity, SlotTarget, Step};
 
 use crate::codes;
 use crate::create::Created;
@@ -13,6 +13,7 @@ use crate::journal::Entered;
 use crate::kconfig::kconfig_text;
 use crate::kernel::{Errno, Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
 use crate::object_copy::without_slots;
+use crate::options::SlotPolicy;
 use crate::pins::Pins;
 use crate::program_rules::{self, Origin};
 use crate::why::Refusal;
@@ -158,6 +159,12 @@ impl<K: Kernel> Load<'_, K> {
             .into_iter()
             .filter(|message| says_more(message))
             .collect();
+        if messages.iter().any(|message| wants_target(message)) {
+            diagnostic = diagnostic.help(
+                "only who attaches such a program knows its target: let its section begin with \
+                 `?`, or name the target there",
+            );
+        }
         diagnostic = with_messages(diagnostic, &messages);
         diagnostic.log = log.map(String::into_boxed_str);
         diagnostic
@@ -219,8 +226,13 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// Refuses a load after which some map would live nowhere: it is neither pinned nor held, and
-    /// no pinned program uses it.
-    pub(crate) fn all_are_kept(&mut self, ids: &[Option<u32>]) -> Result<(), Diagnostic> {
+    /// no pinned program uses it. Once it is known which slots of reused maps this load writes, it
+    /// is `sure` of them.
+    pub(crate) fn all_are_kept(
+        &mut self,
+        ids: &[Option<u32>],
+        sure: bool,
+    ) -> Result<(), Diagnostic> {
         if self.options.programs.to_load().is_none() {
             return Ok(());
         }
@@ -230,13 +242,17 @@ impl<K: Kernel> Load<'_, K> {
         let kept = |map, id: u32| program_rules::is_pinned(map, self.options) || held.contains(&id);
         // What is in the slots of a map lives as long as that does.
         let mut in_slots: BTreeSet<&str> = BTreeSet::new();
-        for (map, id) in maps() {
-            if id.is_some_and(|id| kept(map, id)) {
+        for (index, (map, id)) in maps().enumerate() {
+            if id.is_some_and(|id| kept(map, id)) && self.takes_slots(index, map, sure) {
                 in_slots.extend(map.slots.iter().filter_map(|slot| match &slot.target {
                     SlotTarget::Map(name) => Some(name.as_str()),
                     SlotTarget::Program(_) => None,
                 }));
             }
+        }
+        if sure {
+            let targets = self.changed_targets().map(|map| map.name.as_str());
+            in_slots.extend(targets);
         }
         let mut gone = Vec::new();
         let mut emptied = Vec::new();
@@ -263,6 +279,12 @@ impl<K: Kernel> Load<'_, K> {
         if !gone.is_empty() {
             message = format!("gone as soon as the load is done: {}", listed(&gone));
             notes.push("no program that is pinned uses such a map");
+            let reused = |map: &Option<Created<K::Fd>>| map.as_ref().is_some_and(|it| it.reused);
+            if self.maps.iter().any(reused) {
+                notes.push(
+                    "slots of reused maps hold it only if --slots says that they are written",
+                );
+            }
         }
         if !emptied.is_empty() {
             let what = format!("empty as soon as the load is done: {}", listed(&emptied));
@@ -280,6 +302,18 @@ impl<K: Kernel> Load<'_, K> {
             .help("pin the maps as well with --pin-maps DIR, or keep them with --hold");
         diagnostic.notes = notes.into_iter().map(str::to_owned).collect();
         Err(diagnostic)
+    }
+
+    /// Whether all declared slots of an outer map will hold what is declared, or may.
+    fn takes_slots(&self, index: usize, map: &Map, sure: bool) -> bool {
+        if !self.made(index).is_some_and(|made| made.reused) {
+            return true;
+        }
+        match self.options.slot_policy(map.map_type) {
+            SlotPolicy::Keep => false,
+            SlotPolicy::FillEmpty => !sure,
+            SlotPolicy::Overwrite => true,
+        }
     }
 
     /// Pins the programs that are loaded.
@@ -338,6 +372,17 @@ fn says_more(message: &str) -> bool {
     .all(|known| !message.contains(known))
 }
 
+/// Whether a message of libbpf says that a program is loaded for a target that is not named
+/// (`libbpf_prepare_prog_load`).
+fn wants_target(message: &str) -> bool {
+    [
+        ": attach program FD is not set",
+        ": no BTF-based attach target is specified",
+    ]
+    .iter()
+    .any(|known| message.contains(known))
+}
+
 /// The end of a log.
 fn last_lines(log: &str) -> Vec<String> {
     let lines = log.lines().rev().filter(|line| !line.trim().is_empty());
@@ -350,14 +395,14 @@ fn last_lines(log: &str) -> Vec<String> {
 }
 
 fn with_messages(mut diagnostic: Diagnostic, messages: &[String]) -> Diagnostic {
-    for message in messages.iter().take(MESSAGES) {
-        diagnostic.notes.push(format!("libbpf: {message}"));
+    // The last ones are about what failed.
+    let earlier = messages.len().saturating_sub(MESSAGES);
+    if earlier > 0 {
+        let note = format!("libbpf: {earlier} messages, and then");
+        diagnostic.notes.push(note);
     }
-    if messages.len() > MESSAGES {
-        let more = messages.len() - MESSAGES;
-        diagnostic
-            .notes
-            .push(format!("libbpf: and {more} more messages"));
+    for message in messages.iter().skip(earlier) {
+        diagnostic.notes.push(format!("libbpf: {message}"));
     }
     diagnostic
 }

@@ -123,7 +123,7 @@ impl Record {
         let programs = programs.filter_map(|(it, pin)| {
             Some(RecordedProgram {
                 name: it.name.clone(),
-                pin: pin.clone(),
+                pin: pin.clone()?,
                 id: program(&it.name)?,
             })
         });

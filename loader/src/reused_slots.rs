@@ -81,9 +81,18 @@ impl<K: Kernel> Load<'_, K> {
                 kept.extend(left.into_iter().map(|odd| odd.target));
             }
         }
+        self.all_are_kept(ids, true)?;
         self.write_changes()?;
         self.in_no_slot(&kept);
         Ok(())
+    }
+
+    /// The maps that this load puts into slots of reused maps.
+    pub(crate) fn changed_targets(&self) -> impl Iterator<Item = &Map> {
+        let maps = &self.plan.maps;
+        self.changes
+            .iter()
+            .filter_map(|change| maps.get(change.target))
     }
 
     /// The declared slots that hold something else.

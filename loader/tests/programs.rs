@@ -53,6 +53,7 @@ fn main() {
             "programs_accept_overridden_maps",
             overridden_data as fn() -> _,
         ),
+        ("global_data_may_grow", large_data),
         ("skipped_maps_are_left_out", skipped_maps),
     ] {
         trials.push(libtest_mimic::Trial::test(name, test));
@@ -243,6 +244,22 @@ fn overridden_data() -> Result<(), Failed> {
     let (fixture, plan) = overridden("override_data", &overrides)?;
     load_with_programs(&fixture, &plan).map_err(|error| error.to_string())?;
     programs_accept_our_maps(&fixture, &plan)
+}
+
+/// libbpf keeps the contents of global data in a mapping, and gives back as many bytes as it
+/// believes the map to have: no neighbours of it may go.
+fn large_data() -> Result<(), Failed> {
+    let neighbours = vec![vec![7_u8; 1 << 20]; 4];
+    let entries = 1 << 20;
+    for entries in [entries, 3] {
+        let overrides = Overrides::default().set(".data.names.value_size", 4 + 8 * entries);
+        let (fixture, plan) = overridden("override_data", &overrides)?;
+        let loaded = load_with_programs(&fixture, &plan).map_err(|error| error.to_string())?;
+        assert_eq!(loaded.programs.len(), plan.programs.len());
+    }
+    let intact = |bytes: &Vec<u8>| bytes.iter().all(|byte| *byte == 7);
+    assert!(neighbours.iter().all(intact));
+    Ok(())
 }
 
 /// A map that is skipped is made by nobody; programs that use it are refused.

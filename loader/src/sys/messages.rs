@@ -13,8 +13,9 @@ use libbpf_sys::{LIBBPF_WARN, libbpf_print_fn_t, libbpf_print_level};
 /// The variable arguments of a message, as libbpf's bindings pass them.
 type Arguments = *mut libbpf_sys::__va_list_tag;
 
-/// Most messages that are kept of a load, and most bytes of one that is no log.
+/// Most messages that are kept of a load, its last ones: those before a failure name the program.
 const MESSAGES: usize = 256;
+/// Most bytes that are kept of a message that is no log.
 const LENGTH: usize = 4096;
 /// Most bytes of a log that are kept, its last ones. The kernel's limit is 4 GiB.
 const LOG: usize = 256 << 20;
@@ -125,7 +126,10 @@ impl Said {
             let start = log.len().saturating_sub(LOG);
             let kept = log.get(start..).unwrap_or_default();
             self.log = Some(String::from_utf8_lossy(kept).into_owned());
-        } else if self.messages.len() < MESSAGES {
+        } else {
+            if self.messages.len() == MESSAGES {
+                self.messages.remove(0);
+            }
             let kept = message.get(..LENGTH).unwrap_or(message);
             let text = String::from_utf8_lossy(kept);
             self.messages.push(text.trim_end().to_owned());
@@ -162,5 +166,11 @@ mod tests {
         );
         assert_eq!(said.log.as_deref(), Some("0: (95) exit\nR0 !read_ok\n"));
         assert_eq!(log_in(b"-- BEGIN PROG LOAD LOG --\nno end"), None);
+
+        for count in 0..1000 {
+            said.add(format!("map {count}").as_bytes());
+        }
+        assert_eq!(said.messages.len(), super::MESSAGES);
+        assert_eq!(said.messages.last().map(String::as_str), Some("map 999"));
     }
 }

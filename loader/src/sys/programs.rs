@@ -18,6 +18,9 @@ use crate::program_request::{
 /// Most bytes of a file's name that libbpf names maps of global data after.
 const OBJECT_NAME: usize = 15;
 
+/// How the name of the map of an object's kernel configuration values ends.
+const KCONFIG: &[u8] = b".kconfig";
+
 /// What went wrong, before libbpf's messages are added.
 type Failed = (ProgramStage, Errno);
 
@@ -336,9 +339,10 @@ impl ObjectMap<'_> {
     /// Has libbpf use a map instead of making one.
     fn reuse(&mut self, fd: &Descriptor) -> Result<(), Errno> {
         let fd = fd.as_fd();
+        let info = bpf::map_info(fd)?;
+        self.resize_image(&info)?;
         // SAFETY: the object is open; libbpf duplicates the descriptor.
         check(unsafe { libbpf_sys::bpf_map__reuse_fd(self.pointer(), fd.as_raw_fd()) })?;
-        let info = bpf::map_info(fd)?;
         // SAFETY: the object is open.
         let address = unsafe { libbpf_sys::bpf_map__map_extra(self.pointer()) };
         if info.map_type.0 == uapi::BPF_MAP_TYPE_ARENA && address == 0 {
@@ -347,11 +351,74 @@ impl ObjectMap<'_> {
         Ok(())
     }
 
+    /// Initial contents that libbpf keeps: their address and size. None for maps without, and for
+    /// kinds whose contents are kept in another way.
+    fn image(&self) -> Option<(NonNull<libc::c_void>, usize)> {
+        // SAFETY: the object is open.
+        let kind = unsafe { libbpf_sys::bpf_map__type(self.pointer()) };
+        // libbpf does not check that maps of other kinds, struct_ops above all, have contents.
+        if !matches!(kind, uapi::BPF_MAP_TYPE_ARRAY | uapi::BPF_MAP_TYPE_ARENA) {
+            return None;
+        }
+        let mut size = 0;
+        // SAFETY: the object is open; libbpf writes the size if there are contents.
+        let bytes = unsafe { libbpf_sys::bpf_map__initial_value(self.pointer(), &raw mut size) };
+        Some((NonNull::new(bytes)?, usize::try_from(size).ok()?))
+    }
+
+    /// Prepares for a map of another size than the object's: libbpf keeps the contents of global
+    /// data in a mapping, and gives back as many bytes of memory as it believes the map to have,
+    /// which after `bpf_map__reuse_fd` are those of the map that is there.
+    fn resize_image(&self, info: &MapInfo) -> Result<(), Errno> {
+        let map = self.pointer();
+        if info.map_type.0 != uapi::BPF_MAP_TYPE_ARRAY || self.image().is_none() {
+            return Ok(());
+        }
+        // SAFETY: the object is open.
+        let (entries, size) = unsafe {
+            (
+                libbpf_sys::bpf_map__max_entries(map),
+                libbpf_sys::bpf_map__value_size(map),
+            )
+        };
+        if info.max_entries != entries {
+            return Err(Errno::EINVAL);
+        }
+        if info.value_size == size {
+            return Ok(());
+        }
+        let name = self.name();
+        if name.to_bytes().ends_with(KCONFIG) {
+            // libbpf writes its values to where the object has them, whatever the size.
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: the object is open, and the map is not there yet for libbpf.
+        check(unsafe { libbpf_sys::bpf_map__set_value_size(map, info.value_size) })
+    }
+
+    /// libbpf puts an arena's contents at its end, and does not look whether they begin in it.
+    fn has_room(&self, pages: u32) -> Result<(), Errno> {
+        // SAFETY: the object is open.
+        let kind = unsafe { libbpf_sys::bpf_map__type(self.pointer()) };
+        let Some((_, size)) = self.image().filter(|_| kind == uapi::BPF_MAP_TYPE_ARENA) else {
+            return Ok(());
+        };
+        let wanted = size.div_ceil(rustix::param::page_size());
+        if u32::try_from(wanted).is_ok_and(|wanted| wanted <= pages) {
+            Ok(())
+        } else {
+            Err(Errno(libc::E2BIG))
+        }
+    }
+
     /// Tells libbpf what the plan says about a map that it makes, where that is not what the
     /// object says.
     fn prepare(&self, planned: &Map, contents: Option<&[u8]>) -> Result<(), Errno> {
         let map = self.pointer();
         // SAFETY (for all calls): the object is open, and none of its maps is created yet.
+        if let MaxEntries::Count(count) = planned.max_entries {
+            self.has_room(count)?;
+        }
         if let MaxEntries::Count(count) = planned.max_entries
             // SAFETY: as above.
             && count != unsafe { libbpf_sys::bpf_map__max_entries(map) }

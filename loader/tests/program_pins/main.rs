@@ -33,7 +33,7 @@ type Outcome = Result<(), Failed>;
 type Test = (&'static str, fn() -> Outcome);
 
 fn main() {
-    let tests: [Test; 15] = [
+    let tests: [Test; 16] = [
         ("pins_and_unload", pins_and_unload),
         ("two_directories_have_two_records", two_directories),
         ("unload_leaves_what_is_not_its_own", unload_leaves_others),
@@ -45,6 +45,10 @@ fn main() {
         ("each_step_is_interrupted", faults::interrupted),
         ("the_verifier_refuses", refusals::the_verifier_refuses),
         ("maps_that_nobody_would_hold", refusals::maps_not_kept),
+        (
+            "slots_that_hold_nothing_new",
+            refusals::maps_not_kept_in_slots,
+        ),
         ("names_that_collide", refusals::names_that_collide),
         ("existing_pins_stay", refusals::existing_pins_stay),
         ("other_objects", refusals::other_objects),

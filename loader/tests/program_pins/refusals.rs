@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use bpfplan_loader::{
-    ErrorKind, Kernel as _, LoadError, LoadOptions, Programs, RealKernel, RecordingKernel, codes,
-    load, load_with, unload,
+    ErrorKind, Kernel as _, LoadError, LoadOptions, Pinned, Programs, RealKernel, RecordingKernel,
+    SlotPolicy, codes, load, load_with, unload,
 };
 use bpfplan_plan::rules::Target;
-use bpfplan_plan::{Code, Plan, WithPrograms};
+use bpfplan_plan::{Code, Pinning, Plan, WithPrograms};
 
 use crate::sample::{PinDir, maps, program};
 use crate::{Outcome, fixture, options};
@@ -48,6 +48,11 @@ pub(crate) fn the_verifier_refuses() -> Outcome {
     let log = error.diagnostics[0].log.as_ref().expect("a log");
     assert!(log.contains("<invalid CO-RE relocation>"), "{log}");
 
+    let (plan, object) = fixture("programs_freplace");
+    let error = refused(&plan, &options(&object, Some(&directory), Some(&directory)));
+    let help = error.diagnostics[0].help.as_deref().unwrap_or_default();
+    assert!(help.contains("target") && help.contains("`?`"), "{error}");
+
     let (plan, object) = fixture("programs_kfunc_missing");
     let error = refused(&plan, &options(&object, Some(&directory), Some(&directory)));
     let said = &error.diagnostics[0];
@@ -81,6 +86,52 @@ pub(crate) fn maps_not_kept() -> Outcome {
     assert!(maps::open(id).is_some(), "the program holds it");
     unload(&RealKernel::new(), &directory.0)?;
     assert_eq!(maps::left_of(&[id]), [0; 0]);
+    Ok(())
+}
+
+/// A reused outer map keeps its slots, so it does not hold what would be in them.
+pub(crate) fn maps_not_kept_in_slots() -> Outcome {
+    let kernel = RealKernel::new();
+    let [root, programs] = [PinDir::new(), PinDir::new()];
+    let (mut plan, object) = fixture("tenants");
+    let outer = plan.maps.iter_mut().find(|map| map.name == "limits");
+    outer.expect("the outer map").pinning = Pinning::ByName;
+    let options = |slots| LoadOptions {
+        pin_root: Some(root.0.clone()),
+        slots,
+        ..options(&object, None, Some(&programs))
+    };
+    drop(load(&plan, &kernel, &options(None))?);
+    unload(&kernel, &programs.0)?;
+    let Pinned::Map(outer) = kernel.reuse_pin(&root.0.join("limits"), 0)? else {
+        panic!("it is a map");
+    };
+    let slots = || [0, 1].map(|index| kernel.slot(&outer, index).expect("a look"));
+    let first = slots();
+
+    for policy in [None, Some(SlotPolicy::Keep), Some(SlotPolicy::FillEmpty)] {
+        let error = refused(&plan, &options(policy));
+        assert_eq!(error.kind, ErrorKind::NotKept, "{policy:?}");
+        let message = &error.diagnostics[0].message;
+        assert!(
+            message.ends_with("limits_small, limits_large"),
+            "{policy:?}: {message}"
+        );
+        assert!(!programs.0.exists());
+        assert_eq!(slots(), first, "{policy:?}");
+    }
+    drop(load(&plan, &kernel, &options(Some(SlotPolicy::Overwrite)))?);
+    unload(&kernel, &programs.0)?;
+    assert!(slots().iter().zip(first).all(|(now, old)| *now != old));
+
+    for index in [0, 1] {
+        kernel.clear_slot(&outer, index)?;
+    }
+    drop(load(&plan, &kernel, &options(Some(SlotPolicy::FillEmpty)))?);
+    assert!(slots().iter().all(Option::is_some));
+    unload(&kernel, &programs.0)?;
+    kernel.unlink(&root.0.join("limits"))?;
+    kernel.remove_dir(&root.0)?;
     Ok(())
 }
 
@@ -128,6 +179,14 @@ pub(crate) fn existing_pins_stay() -> Outcome {
     assert_eq!(error.diagnostics[0].program.as_deref(), Some("enter"));
     assert_eq!(kernel.pinned_program(&path)?, id);
     kernel.unlink(&path)?;
+
+    // Programs that are not loaded have no pins, so what is in their places does not matter.
+    let path_of_unloaded = programs.0.join("optional");
+    program::pin(&path_of_unloaded);
+    drop(load(&plan, &kernel, &options)?);
+    assert_eq!(unload(&kernel, &programs.0)?.diagnostics, []);
+    unload(&kernel, &maps.0)?;
+    kernel.unlink(&path_of_unloaded)?;
 
     // Somebody is faster while the programs load: the load is undone, and that pin stays.
     let result = load_with(&plan, &kernel, &options, &mut |next| {
