@@ -202,3 +202,27 @@ fn sizes_that_are_left_open_have_to_be_set() {
         );
     }
 }
+
+#[test]
+fn an_arena_with_variables_may_have_other_pages() {
+    let arena = "fixtures/obj/arena_variables.bpf.o";
+    let output = run([
+        "plan",
+        arena,
+        "--set",
+        "heap.max_entries=200",
+        "--format",
+        "json",
+    ]);
+    assert_eq!((code(&output), stderr(&output)), (0, ""));
+    assert_eq!(json(stdout(&output))["maps"][0]["max_entries"], 200);
+
+    // Its variables need a page.
+    let output = run(["plan", arena, "--set", "heap.max_entries=0"]);
+    assert_eq!(code(&output), 1);
+    assert!(
+        stderr(&output).contains("max_entries"),
+        "{}",
+        stderr(&output)
+    );
+}

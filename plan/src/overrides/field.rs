@@ -102,7 +102,8 @@ pub(super) fn set<I>(map: &mut Map<I>, field: Field, value: &Value) -> Result<()
 
 /// `bpf_map__set_max_entries` of libbpf.
 fn max_entries<I>(map: &Map<I>, count: u32) -> Result<MaxEntries, Wrong> {
-    if map.data.is_some() && count != 1 {
+    // An arena counts pages; its variables are checked against them.
+    if map.data.is_some() && !map.is_arena() && count != 1 {
         let message = "global data is one entry, programs cannot use it otherwise";
         return Err(Wrong::refused(message).help("value_size makes its last array longer"));
     }
