@@ -12,8 +12,6 @@ pub(crate) const ALREADY_A_PLAN: Code = Code("BP0903");
 pub(crate) const UNWRITABLE: Code = Code("BP0904");
 /// The maps need more memory than `--max-memory` allows.
 pub(crate) const TOO_MUCH_MEMORY: Code = Code("BP0905");
-/// A section declares maps of a kind that is not planned yet, so it was not checked.
-pub(crate) const NOT_CHECKED: Code = Code("BP0906");
 /// `--object` is given beside an object.
 pub(crate) const OBJECT_TWICE: Code = Code("BP0921");
 /// Programs are to be loaded with a plan, and `--object` is missing.

@@ -173,6 +173,4 @@ bpfplan_plan::codes! {
     pub OVER_BUDGET = "BP1007", "the maps need too much memory";
     /// The build script denies a warning that does not exist.
     pub UNKNOWN_CODE = "BP1008", "no such warning";
-    /// A section declares something that is not planned yet.
-    pub NOT_PLANNED = "BP1009", "section that is not planned yet";
 }

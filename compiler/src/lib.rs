@@ -128,7 +128,6 @@ fn plan(
         maps: maps.maps,
         programs: programs::list(elf),
         jump_tables: programs::jump_tables(elf),
-        not_planned: Vec::new(),
         types: maps.types,
         kernel_types: maps.kernel_types,
         btf: maps.btf,

@@ -111,8 +111,6 @@ bpfplan_plan::codes! {
 
     /// The object is for machines of the other byte order.
     pub FOREIGN_ENDIANNESS = "BP0801", "the object has the other byte order";
-    /// The object declares something that this version does not plan yet.
-    pub NOT_PLANNED = "BP0802", "something is not planned yet";
     /// A map has slots for programs, or comes to be with them, and programs are not loaded.
     pub PROGRAM_SLOTS = "BP0803", "a map needs the programs";
     /// Some map would survive nowhere.

@@ -143,17 +143,6 @@ fn unsupported(plan: &Plan) -> Vec<Diagnostic> {
             .help("compile the object for this machine: `clang -target bpf`"),
         );
     }
-    problems.extend(plan.not_planned.iter().map(|part| {
-        Diagnostic::error(
-            codes::NOT_PLANNED,
-            format!(
-                "section `{}` ({}) is not planned yet, and a load must not drop it",
-                part.section.escape_debug(),
-                part.kind.escape_debug()
-            ),
-        )
-        .help("load the object with libbpf, or take the section out of it")
-    }));
     for map in &plan.maps {
         let problem = |code, message: &str, field: &str| {
             Diagnostic::error(code, message)

@@ -18,7 +18,7 @@ use bpfplan_loader::{
     unload,
 };
 use bpfplan_plan::rules::Target;
-use bpfplan_plan::{Code, Endianness, MaxEntries, NotPlanned, Plan, SlotTarget, uapi};
+use bpfplan_plan::{Code, Endianness, MaxEntries, Plan, SlotTarget, uapi};
 use sample::{array_of_maps, map, mixed, plan};
 
 const DIR: &str = "/sys/fs/bpf/sample";
@@ -193,10 +193,6 @@ fn refuses_what_it_does_not_load() {
     };
     let mut plan = mixed();
     plan.object.endianness = foreign;
-    plan.not_planned.push(NotPlanned {
-        section: ".kconfig".into(),
-        kind: "kernel configuration values".into(),
-    });
     let mut programs = map("tails", uapi::BPF_MAP_TYPE_PROG_ARRAY, [4, 4], 2);
     programs.slots = vec![bpfplan_plan::Slot {
         index: 1,
@@ -207,14 +203,10 @@ fn refuses_what_it_does_not_load() {
     assert_eq!(error.kind, ErrorKind::Refused);
     assert_eq!(
         codes_of(&error),
-        [
-            codes::FOREIGN_ENDIANNESS,
-            codes::NOT_PLANNED,
-            codes::PROGRAM_SLOTS
-        ]
+        [codes::FOREIGN_ENDIANNESS, codes::PROGRAM_SLOTS]
     );
-    assert_eq!(error.diagnostics[2].map.as_deref(), Some("tails"));
-    assert_eq!(error.diagnostics[2].labels.len(), 1);
+    assert_eq!(error.diagnostics[1].map.as_deref(), Some("tails"));
+    assert_eq!(error.diagnostics[1].labels.len(), 1);
 }
 
 #[test]

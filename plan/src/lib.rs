@@ -34,8 +34,8 @@ pub mod validate;
 
 pub use diagnostic::{Code, Diagnostic, Label, Severity};
 pub use model::{
-    BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, NotPlanned,
-    Object, Pinning, Plan, Program, Slot, SlotTarget, Source, Template, WithPrograms,
+    BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, Object,
+    Pinning, Plan, Program, Slot, SlotTarget, Source, Template, WithPrograms,
 };
 pub use plain::plain;
 pub use steps::Step;

@@ -27,9 +27,6 @@ pub struct Plan {
     /// Bytes of the programs' jump tables (`.jumptables`), 0 if they have none: libbpf makes maps
     /// of them when it loads the programs, which are no maps of the object.
     pub jump_tables: u64,
-    /// What the object declares and this version does not plan yet. `load` refuses while this is
-    /// not empty, so that nothing is dropped silently.
-    pub not_planned: Vec<NotPlanned>,
     /// All types that keys and values reach. The type with id `n` (as in BTF, ids start at 1) is
     /// `types[n - 1]`. The first [`Plan::kernel_types`] of them are the ones in [`Plan::btf`];
     /// the others only describe what the kernel does not get.
@@ -437,17 +434,6 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
     }
-}
-
-/// Something that the object declares and this version cannot plan yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct NotPlanned {
-    /// ELF section (or DATASEC) of the declaration, such as `.rodata`.
-    pub section: String,
-    /// What libbpf would make of it, in words, such as `global data`.
-    pub kind: String,
 }
 
 impl Plan {

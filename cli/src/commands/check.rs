@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bpfplan_loader::{Kernel as _, RealKernel};
 use bpfplan_plan::rules::{self, Target};
-use bpfplan_plan::{Diagnostic, NotPlanned, Plan, Severity};
+use bpfplan_plan::{Diagnostic, Plan};
 
 use crate::args::{CheckArgs, CheckFormat};
 use crate::codes;
@@ -46,17 +46,7 @@ fn check(path: &Path, args: &CheckArgs) -> Vec<Diagnostic> {
         args.max_memory
             .and_then(|limit| too_much_memory(&input.plan, limit)),
     );
-    diagnostics.extend(input.plan.not_planned.iter().map(not_planned));
     input::with_name(&paths, diagnostics)
-}
-
-/// What was not looked at is said, but it is no fault of the object.
-fn not_planned(section: &NotPlanned) -> Diagnostic {
-    let message = format!(
-        "section {} ({}) is not checked yet",
-        section.section, section.kind
-    );
-    Diagnostic::new(codes::NOT_CHECKED, Severity::Note, message)
 }
 
 /// Adds up what the maps need on this machine.

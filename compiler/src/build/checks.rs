@@ -44,15 +44,6 @@ pub(super) fn check(
         })
         .collect();
     found.extend(budget.and_then(|budget| too_much_memory(plan, budget)));
-    found.extend(plan.not_planned.iter().map(|section| {
-        Diagnostic::warning(
-            codes::NOT_PLANNED,
-            format!(
-                "section {} ({}) is not planned yet, so the load will be refused",
-                section.section, section.kind
-            ),
-        )
-    }));
     found
 }
 

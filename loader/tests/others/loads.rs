@@ -68,7 +68,6 @@ pub(crate) fn plan_to_pin(fixture: &Fixture) -> Option<Plan> {
     let fits = fixture.expectation == Expectation::Loads
         && fixture.deviates.is_none()
         && plan.object.endianness == Endianness::NATIVE
-        && plan.not_planned.is_empty()
         && plan.maps.iter().all(plain);
     fits.then_some(plan)
 }

@@ -267,7 +267,6 @@ fn plan(maps: Vec<Map>) -> Plan {
         maps,
         programs: Vec::new(),
         jump_tables: 0,
-        not_planned: Vec::new(),
         types: Vec::new(),
         kernel_types: 0,
         btf: Vec::new(),

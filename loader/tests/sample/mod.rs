@@ -94,7 +94,6 @@ pub(crate) fn plan(maps: Vec<Map>) -> Plan {
         maps,
         programs: Vec::new(),
         jump_tables: 0,
-        not_planned: Vec::new(),
         kernel_types: types.len().try_into().expect("few types"),
         types,
         btf,

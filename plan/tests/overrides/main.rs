@@ -30,7 +30,6 @@ const ID_INT: TypeId = TypeId(1);
 fn plan(types: Vec<Type>, variables: &[(&str, u32)], endianness: Endianness) -> Plan {
     let mut plan = Plan {
         types,
-        not_planned: Vec::new(),
         contents: Vec::new(),
         maps: vec![
             sample::map("flows", uapi::BPF_MAP_TYPE_HASH, [4, 8, 100]),

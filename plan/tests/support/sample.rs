@@ -4,8 +4,8 @@ use bpfplan_plan::types::{
     Composite, Enum, Enumerator, IntEncoding, Linkage, Member, Param, SecVar, Type,
 };
 use bpfplan_plan::{
-    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, NotPlanned, Object, Pinning,
-    Plan, Program, Slot, SlotTarget, Source, Template, TypeId, btf, format, uapi,
+    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Program,
+    Slot, SlotTarget, Source, Template, TypeId, btf, format, uapi,
 };
 
 pub fn plan() -> Plan {
@@ -25,10 +25,6 @@ pub fn plan() -> Plan {
             section: "xdp".into(),
         }],
         jump_tables: 24,
-        not_planned: vec![NotPlanned {
-            section: ".kconfig".into(),
-            kind: "kernel configuration values".into(),
-        }],
         btf: btf::encode(&types[..kernel_types], Endianness::Little).expect("small types"),
         types,
         kernel_types: 4,

@@ -4,9 +4,8 @@ use bpfplan_plan::types::{
     Composite, Enum, Enumerator, IntEncoding, Linkage, Member, Param, SecVar, Type,
 };
 use bpfplan_plan::{
-    BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, NotPlanned,
-    Object, Pinning, Plan, Program, Slot, SlotTarget, Source, Template, TypeId, WithPrograms,
-    format, uapi,
+    BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, Object,
+    Pinning, Plan, Program, Slot, SlotTarget, Source, Template, TypeId, WithPrograms, format, uapi,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -20,23 +19,18 @@ pub fn plan() -> impl Strategy<Value = Plan> {
             (text(), text()).prop_map(|(name, section)| Program { name, section }),
             0..3,
         ),
-        vec(
-            (text(), text()).prop_map(|(section, kind)| NotPlanned { section, kind }),
-            0..3,
-        ),
         vec(ty(), 0..12),
         (any::<u32>(), any::<u64>()),
         vec(any::<u8>(), 0..200),
         vec(contents(), 0..3),
     )
         .prop_map(
-            |(object, maps, programs, not_planned, types, numbers, btf, contents)| Plan {
+            |(object, maps, programs, types, numbers, btf, contents)| Plan {
                 version: format::VERSION,
                 object,
                 maps,
                 programs,
                 jump_tables: numbers.1,
-                not_planned,
                 types,
                 kernel_types: numbers.0,
                 btf,

@@ -70,22 +70,7 @@ pub(super) fn render(plan: &Plan, style: Style) -> String {
         text.push_str(&style.yellow(&line));
         text.push('\n');
     }
-    let missing = missing(plan);
-    if !missing.is_empty() {
-        let line = format!("Not done yet, so load refuses: {}.", missing.join(", "));
-        text.push_str(&style.yellow(&line));
-        text.push('\n');
-    }
     text
-}
-
-/// What a load would have to do for this plan and does not do yet.
-fn missing(plan: &Plan) -> Vec<String> {
-    let sections = plan
-        .not_planned
-        .iter()
-        .map(|section| format!("{} ({})", plain(&section.section), plain(&section.kind)));
-    sections.collect()
 }
 
 fn totals(plan: &Plan) -> String {

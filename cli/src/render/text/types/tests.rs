@@ -40,7 +40,6 @@ fn plan(types: Vec<Type>) -> Plan {
         maps: vec![map],
         programs: Vec::new(),
         jump_tables: 0,
-        not_planned: Vec::new(),
         types,
         kernel_types: 0,
         btf: Vec::new(),
