@@ -2,9 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+mod bench_objects;
+mod cargo;
 mod compiler;
 mod fixture;
 mod fixtures;
+mod instructions;
 mod repo;
 mod uapi;
 mod vm;
@@ -39,6 +42,13 @@ enum Command {
         /// Only these fixtures (their file names up to `.bpf.`)
         names: Vec<String>,
     },
+    /// Count instructions with callgrind and compare with bench/instructions.json: growth by more
+    /// than 5 % fails
+    Instructions {
+        /// Write the objects and the record anew
+        #[arg(long)]
+        update: bool,
+    },
     /// Run tests on Debian's older kernels, in QEMU
     Vm {
         /// Which kernels, one after the other [default: all]
@@ -64,6 +74,7 @@ fn run() -> Result<()> {
     match Args::parse().command {
         Command::Uapi { check } => uapi::run(check),
         Command::Fixtures { check, names } => fixtures::run(check, &names),
+        Command::Instructions { update } => instructions::run(update),
         Command::Vm { kernels, tests } => vm::run(&kernels, &tests),
     }
 }

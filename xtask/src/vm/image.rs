@@ -30,7 +30,7 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
     for directory in ["bin", "vm", "dev", "proc", "sys", "tmp"] {
         fs::create_dir_all(tree.join(directory))?;
     }
-    let busybox = which("busybox")?;
+    let busybox = repo::which("busybox")?;
     place(tree, &busybox, Path::new("/bin/busybox"))?;
     for applet in APPLETS {
         symlink("busybox", tree.join("bin").join(applet))?;
@@ -50,7 +50,7 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
         symlink(&command, tree.join("bin/bpfplan"))?;
     }
     if jobs.iter().any(|job| job.name == "others") {
-        place(tree, &which("bpftool")?, Path::new("/bin/bpftool"))?;
+        place(tree, &repo::which("bpftool")?, Path::new("/bin/bpftool"))?;
     }
     for package in PACKAGES {
         fs::create_dir_all(below(tree, &root.join(package)))?;
@@ -126,16 +126,6 @@ fn copy(tree: &Path, from: &Path, to: &Path) -> Result<PathBuf> {
 /// An absolute path, as it is in the machine.
 fn below(tree: &Path, path: &Path) -> PathBuf {
     tree.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-fn which(program: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        // Where Debian has what only root is meant to call.
-        .chain([PathBuf::from("/usr/sbin")])
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
-        .with_context(|| format!("{program} is neither in PATH nor in /usr/sbin"))
 }
 
 fn pack(tree: &Path, image: &Path) -> Result<PathBuf> {

@@ -1,12 +1,10 @@
 //! What runs in the machines: test binaries of the workspace and the smoke test of the command.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Result, bail};
 
-use crate::repo;
+use crate::cargo;
 
 /// The loader's tests, and `smoke`.
 const DEFAULT: [&str; 10] = [
@@ -94,33 +92,11 @@ pub(super) fn build(names: &[String]) -> Result<Vec<Job>> {
 
 /// The command itself.
 pub(super) fn command() -> Result<PathBuf> {
-    cargo(&["build", "--package", "bpfplan", "--bin", "bpfplan"])
+    cargo::executable(&["build", "--package", "bpfplan", "--bin", "bpfplan"])
 }
 
 fn test(package: &str, which: &[&str]) -> Result<PathBuf> {
     let mut arguments = vec!["test", "--no-run", "--package", package];
     arguments.extend(which);
-    cargo(&arguments)
-}
-
-/// Runs cargo and returns the last executable that it made.
-fn cargo(arguments: &[&str]) -> Result<PathBuf> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let what = arguments.join(" ");
-    let output = Command::new(program)
-        .args(arguments)
-        .args(["--quiet", "--message-format", "json-render-diagnostics"])
-        .current_dir(repo::root()?)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run cargo")?;
-    if !output.status.success() {
-        bail!("cargo {what} failed");
-    }
-    let made = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
-        .next_back();
-    made.with_context(|| format!("cargo {what} made no executable"))
+    cargo::executable(&arguments)
 }
