@@ -34,7 +34,11 @@ pub(crate) fn compile(root: &Path, name: &str, directory: &Path) -> Result<PathB
 
 fn source(name: &str) -> Option<String> {
     let (kind, size) = name.split_once('-')?;
-    let number = |text: &str| text.parse().ok().filter(|number| (1..=20_000).contains(number));
+    let number = |text: &str| {
+        text.parse()
+            .ok()
+            .filter(|number| (1..=20_000).contains(number))
+    };
     let body = match kind {
         "plain" => plain(number(size)?, VALUES),
         "slots" => slots(1, number(size)?, "ARRAY"),
@@ -168,7 +172,9 @@ mod tests {
         assert!(outers.contains(".values = {&inner_3, &inner_4, &inner_5}"));
         assert_eq!(source("plain-7").unwrap().matches("} map_").count(), 7);
         assert!(source("hslots-4").unwrap().contains("HASH_OF_MAPS"));
-        for wrong in ["plain", "plain-", "plain-0", "slots-x", "outers-4", "trees-3"] {
+        for wrong in [
+            "plain", "plain-", "plain-0", "slots-x", "outers-4", "trees-3",
+        ] {
             assert_eq!(source(wrong), None, "{wrong}");
         }
     }

@@ -230,7 +230,9 @@ impl Machine {
     /// The tools, or why there can be no counts here.
     fn find() -> Result<Result<Self, String>> {
         if !cfg!(all(target_arch = "x86_64", target_env = "gnu")) {
-            return Ok(Err("the counts on record are those of x86-64 with glibc".to_owned()));
+            return Ok(Err(
+                "the counts on record are those of x86-64 with glibc".to_owned()
+            ));
         }
         let (Ok(setarch), Ok(valgrind)) = (repo::which("setarch"), repo::which("valgrind")) else {
             return Ok(Err(

@@ -18,7 +18,7 @@ use bpfplan_plan::format;
 const WARM_UP: usize = 2;
 
 /// Enough to even out what the seeds of hash tables change.
-const COUNTED: usize = 10;
+const COUNTED: usize = 40;
 
 fn main() -> ExitCode {
     match run() {
