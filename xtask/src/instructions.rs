@@ -32,6 +32,18 @@ const BELOW_PEER: [&str; 0] = [];
 /// How much a count may grow without a new record, in percent.
 const ALLOWED: u64 = 5;
 
+/// glibc's choices that a machine, an address or an order would make differently each time.
+///
+/// String functions: `rep movsb` above all, which valgrind counts as one instruction a byte, and
+/// which memcpy takes or leaves by length and alignment. The heap: what a hash table's random seed
+/// frees in another order is merged and split in another way, up to a percent of all; with room in
+/// the thread's cache for everything, each call costs the same. Nothing is mapped or given back.
+const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM,-SSSE3\
+                        :glibc.malloc.tcache_count=65535\
+                        :glibc.malloc.mmap_threshold=1073741824\
+                        :glibc.malloc.trim_threshold=1073741824\
+                        :glibc.malloc.top_pad=16777216";
+
 #[derive(Serialize, Deserialize, PartialEq, Eq)]
 struct Record {
     /// First line of `rustc --version`: another compiler makes another program.
@@ -264,11 +276,8 @@ impl Machine {
 
     /// Instructions of one repetition, on average.
     ///
-    /// The process has no environment, the same arguments, the same working directory's name, no
-    /// random addresses; its symbols are bound at the start. glibc must choose its string functions
-    /// by nothing that the machine or an address decides: `rep movsb` above all, which valgrind
-    /// counts as one instruction a byte, and which memcpy takes or leaves by length and alignment.
-    /// The heap keeps its top and maps nothing, so that it does not matter what was freed when.
+    /// The process has no environment, the same arguments, no random addresses, and its symbols are
+    /// bound at the start; [`TUNABLES`] does the rest.
     fn count(&self, program: &Program, part: &str, object: &Path) -> Result<u64> {
         let object = File::open(object).with_context(|| object.display().to_string())?;
         let output = Command::new(&self.setarch)
@@ -281,12 +290,7 @@ impl Machine {
             .stdin(object)
             .env_clear()
             .env("LD_BIND_NOW", "1")
-            .env(
-                "GLIBC_TUNABLES",
-                "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM,-SSSE3\
-                 :glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=1073741824\
-                 :glibc.malloc.top_pad=16777216",
-            )
+            .env("GLIBC_TUNABLES", TUNABLES)
             .output()
             .context("cannot run valgrind")?;
         let log = String::from_utf8_lossy(&output.stderr);

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bench_objects;
 mod cargo;
 mod compiler;
@@ -42,6 +43,9 @@ enum Command {
         /// Only these fixtures (their file names up to `.bpf.`)
         names: Vec<String>,
     },
+    /// Measure bpfplan beside libbpf, libbpf-rs and aya; writes bench/RESULTS.md, bench/slots.svg and
+    /// bench/results.json
+    Bench(bench::BenchArgs),
     /// Count instructions with callgrind and compare with bench/instructions.json: growth by more
     /// than 5 % fails
     Instructions {
@@ -53,7 +57,7 @@ enum Command {
     Vm {
         /// Which kernels, one after the other [default: all]
         kernels: Vec<vm::Release>,
-        /// Tests of the loader, `lib` for its unit tests, `cli/TEST`, or `smoke`; each may end in
+        /// Tests of the loader, `lib` for its unit tests, `cli/TEST`, `smoke`, or `bench`; each may end in
         /// `:FILTER`
         #[arg(last = true, value_name = "TEST")]
         tests: Vec<String>,
@@ -74,6 +78,7 @@ fn run() -> Result<()> {
     match Args::parse().command {
         Command::Uapi { check } => uapi::run(check),
         Command::Fixtures { check, names } => fixtures::run(check, &names),
+        Command::Bench(args) => bench::run(&args),
         Command::Instructions { update } => instructions::run(update),
         Command::Vm { kernels, tests } => vm::run(&kernels, &tests),
     }

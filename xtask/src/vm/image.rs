@@ -10,13 +10,16 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::job::{self, Job, Program};
-use crate::repo;
+use crate::{bench_objects, repo};
 
-/// The applets that `vm-init`, `vm-smoke` and tests call.
-const APPLETS: [&str; 15] = [
+/// The applets that the scripts and tests call.
+const APPLETS: [&str; 16] = [
     "sh", "mount", "umount", "mkdir", "ip", "cat", "timeout", "time", "dmesg", "grep", "poweroff",
-    "ls", "rm", "sleep", "uname",
+    "ls", "rm", "sleep", "uname", "awk",
 ];
+
+/// What `vm-bench` loads.
+const BENCH_OBJECTS: [&str; 3] = ["slots-64", "slots-512", "outers-64x8"];
 
 /// Directories of the checkout that tests read, and the crates' own, through which they go.
 const DIRECTORIES: [&str; 4] = ["fixtures", "snapshots", "schema", "cli/tests"];
@@ -40,6 +43,7 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
         let program = match &job.program {
             Program::Test(program) => program,
             Program::Smoke => &root.join("xtask/vm-smoke"),
+            Program::Bench => &root.join("xtask/vm-bench"),
         };
         place(tree, program, &Path::new("/vm").join(job.file()))?;
     }
@@ -48,6 +52,16 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
         let command = job::command()?;
         place(tree, &command, &command)?;
         symlink(&command, tree.join("bin/bpfplan"))?;
+    }
+    if jobs.iter().any(|job| matches!(job.program, Program::Bench)) {
+        for program in ["bpfplan-bench", "bpfplan-peer"] {
+            let to = Path::new("/bin").join(program);
+            place(tree, &job::measured(program)?, &to)?;
+        }
+        for name in BENCH_OBJECTS {
+            let object = bench_objects::compile(&root, name, &work.join("obj"))?;
+            copy(tree, &object, &Path::new("/vm").join(format!("{name}.o")))?;
+        }
     }
     if jobs.iter().any(|job| job.name == "others") {
         place(tree, &repo::which("bpftool")?, Path::new("/bin/bpftool"))?;

@@ -1,4 +1,5 @@
-//! What runs in the machines: test binaries of the workspace and the smoke test of the command.
+//! What runs in the machines: test binaries of the workspace, the smoke test of the command, and the
+//! bench.
 
 use std::path::PathBuf;
 
@@ -6,22 +7,36 @@ use anyhow::{Result, bail};
 
 use crate::cargo;
 
-/// The loader's tests, and `smoke`.
-const DEFAULT: [&str; 10] = [
+/// All tests of the loader but `weight`, which asks cargo; those of the command that load; `smoke`
+/// and `bench`.
+const DEFAULT: [&str; 23] = [
     "lib",
     "codes",
     "recording",
     "kernel",
     "fault",
+    "slots",
+    "by_name",
+    "maps",
+    "kconfig",
+    "link",
+    "rules",
+    "parity",
     "programs",
     "program_pins",
     "differential",
     "others",
+    "cli/load",
+    "cli/pins",
+    "cli/programs",
+    "cli/slots",
+    "cli/overrides",
     "smoke",
+    "bench",
 ];
 
 /// Seconds; emulation is slow, and Linux 6.1 waits for every slot.
-const LIMIT: u32 = 600;
+const LIMIT: u32 = 900;
 
 /// One thing to run.
 pub(super) struct Job {
@@ -36,6 +51,8 @@ pub(super) enum Program {
     Test(PathBuf),
     /// `xtask/vm-smoke`, which runs the command.
     Smoke,
+    /// `xtask/vm-bench`, which runs the measured programs.
+    Bench,
 }
 
 impl Job {
@@ -48,7 +65,7 @@ impl Job {
     pub(super) fn line(&self) -> String {
         let command = match &self.program {
             Program::Test(_) => format!("/vm/{} --color never", self.file()),
-            Program::Smoke => "/vm/smoke".to_owned(),
+            Program::Smoke | Program::Bench => format!("/vm/{}", self.file()),
         };
         let filter = self.filter.as_deref().unwrap_or_default();
         format!("{} {LIMIT} {command} {filter}\n", self.name)
@@ -59,7 +76,7 @@ impl Job {
 }
 
 /// Builds what the names stand for: `TEST` of the loader, `lib` for its unit tests, `cli/TEST` of
-/// the command, `smoke`; each may end in `:FILTER`.
+/// the command, `smoke`, `bench`; each may end in `:FILTER`.
 pub(super) fn build(names: &[String]) -> Result<Vec<Job>> {
     let default: Vec<String> = DEFAULT.iter().map(ToString::to_string).collect();
     let names = if names.is_empty() { &default } else { names };
@@ -74,11 +91,12 @@ pub(super) fn build(names: &[String]) -> Result<Vec<Job>> {
         }
         let program = match (name, name.split_once('/')) {
             ("smoke", _) => Program::Smoke,
+            ("bench", _) => Program::Bench,
             ("lib", _) => Program::Test(test("bpfplan-loader", &["--lib"])?),
             (_, Some(("cli", test_name))) => {
                 Program::Test(test("bpfplan", &["--test", test_name])?)
             }
-            (_, Some(_)) => bail!("{name}: tests are TEST, cli/TEST, lib or smoke"),
+            (_, Some(_)) => bail!("{name}: tests are TEST, cli/TEST, lib, smoke or bench"),
             (_, None) => Program::Test(test("bpfplan-loader", &["--test", name])?),
         };
         jobs.push(Job {
@@ -93,6 +111,18 @@ pub(super) fn build(names: &[String]) -> Result<Vec<Job>> {
 /// The command itself.
 pub(super) fn command() -> Result<PathBuf> {
     cargo::executable(&["build", "--package", "bpfplan", "--bin", "bpfplan"])
+}
+
+/// A program of the bench crate, as it is meant to be measured.
+pub(super) fn measured(name: &str) -> Result<PathBuf> {
+    cargo::executable(&[
+        "build",
+        "--release",
+        "--package",
+        "bpfplan-bench",
+        "--bin",
+        name,
+    ])
 }
 
 fn test(package: &str, which: &[&str]) -> Result<PathBuf> {
