@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
@@ -228,7 +228,7 @@ pub(crate) struct Load<'a, K: Kernel> {
 }
 
 impl<'a, K: Kernel> Load<'a, K> {
-    /// Does everything; gives the ids of the maps that are made.
+    /// Does everything; gives the ids of the maps that are made, if pins want them.
     fn run(&mut self, directories: &[&Pins]) -> Result<Vec<Option<u32>>, Diagnostic> {
         let (mut outers, mut reused) = (Vec::new(), Vec::new());
         let programs = self.options.programs.to_load().is_some();
@@ -273,7 +273,11 @@ impl<'a, K: Kernel> Load<'a, K> {
             self.diagnostics.extend(note);
         }
         self.fill_program_arrays()?;
-        let ids = self.ids()?;
+        let ids = if directories.is_empty() && self.named.is_none() {
+            vec![None; self.maps.len()]
+        } else {
+            self.ids()?
+        };
         self.all_are_kept(&ids, false)?;
         self.pin(directories, &reused, &ids)?;
         Ok(ids)
@@ -452,7 +456,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             Some(LoadedMap {
                 name: map.name.clone(),
                 map_type: map.map_type,
-                id: id?,
+                id: id.map_or_else(OnceLock::new, OnceLock::from),
                 fd: created.fd,
                 pinned: pinned(index),
                 reused: created.reused,
