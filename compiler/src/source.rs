@@ -293,7 +293,10 @@ impl<'s, 'v> Search<'s, 'v> {
     fn place(&mut self, unit: &Unit, file: Option<u64>, line: Option<u64>) -> Option<Source> {
         let line = u32::try_from(line?).ok().filter(|line| *line != 0)?;
         let file = self.file(unit, file?)?;
-        Some(Source { file, line })
+        Some(Source {
+            file: file.into(),
+            line,
+        })
     }
 
     /// The name of a file as it was recorded, with its directory if it is not the compiler's.

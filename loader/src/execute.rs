@@ -265,12 +265,8 @@ impl<'a, K: Kernel> Load<'a, K> {
                 _ => self.step(step)?,
             }
         }
-        let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
-        let filled = Filler::new(self.plan, self.kernel, &self.maps)
-            .fill_all(&outers, &mut |next| ask(progress, interrupted, next))?;
-        for Filled { map, slots, note } in filled {
-            self.filled.insert(map, slots);
-            self.diagnostics.extend(note);
+        if !outers.is_empty() {
+            self.fill_slots(&outers)?;
         }
         self.fill_program_arrays()?;
         let ids = if directories.is_empty() && self.named.is_none() {
@@ -281,6 +277,17 @@ impl<'a, K: Kernel> Load<'a, K> {
         self.all_are_kept(&ids, false)?;
         self.pin(directories, &reused, &ids)?;
         Ok(ids)
+    }
+
+    fn fill_slots(&mut self, outers: &[usize]) -> Result<(), Diagnostic> {
+        let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
+        let filled = Filler::new(self.plan, self.kernel, &self.maps)
+            .fill_all(outers, &mut |next| ask(progress, interrupted, next))?;
+        for Filled { map, slots, note } in filled {
+            self.filled.insert(map, slots);
+            self.diagnostics.extend(note);
+        }
+        Ok(())
     }
 
     /// The map with that index, if it is made.
@@ -450,6 +457,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             Some(pin) => Some(pin.path.clone()),
             None => directories.iter().find_map(|pins| pins.map(index)),
         };
+        let mut loaded = Vec::with_capacity(maps.len());
         let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
         let maps = maps.filter_map(|(index, ((map, created), id))| {
             let created = created?;
@@ -478,6 +486,7 @@ impl<'a, K: Kernel> Load<'a, K> {
                 },
             })
         });
+        loaded.extend(maps);
         let paths: HashMap<&str, PathBuf> = directories
             .iter()
             .flat_map(|pins| pins.program_paths(plan))
@@ -494,7 +503,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             Some(pins.record())
         };
         Loaded {
-            maps: maps.collect(),
+            maps: loaded,
             programs: programs.collect(),
             diagnostics,
             record: record(true),

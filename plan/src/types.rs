@@ -251,9 +251,9 @@ pub enum Linkage {
 }
 
 impl Type {
-    /// All types that this one refers to, in the order of their fields.
-    #[must_use]
-    pub fn references(&self) -> Vec<TypeId> {
+    /// The type that this one refers to with that place in [`Type::references`].
+    pub(crate) fn reference(&self, place: usize) -> Option<TypeId> {
+        let only = |to: &TypeId| (place == 0).then_some(*to);
         match self {
             Self::Ptr { to }
             | Self::Typedef { to, .. }
@@ -262,22 +262,28 @@ impl Type {
             | Self::Restrict { to }
             | Self::Var { to, .. }
             | Self::DeclTag { to, .. }
-            | Self::TypeTag { to, .. } => vec![*to],
-            Self::Array { element, index, .. } => vec![*element, *index],
+            | Self::TypeTag { to, .. } => only(to),
+            Self::Array { element, index, .. } => [*element, *index].get(place).copied(),
             Self::Struct(composite) | Self::Union(composite) => {
-                composite.members.iter().map(|member| member.ty).collect()
+                composite.members.get(place).map(|member| member.ty)
             }
-            Self::FuncProto { returns, params } => {
-                let params = params.iter().map(|param| param.ty);
-                [*returns].into_iter().chain(params).collect()
-            }
-            Self::Datasec { vars, .. } => vars.iter().map(|place| place.var).collect(),
+            Self::FuncProto { returns, params } => match place.checked_sub(1) {
+                None => Some(*returns),
+                Some(place) => params.get(place).map(|param| param.ty),
+            },
+            Self::Datasec { vars, .. } => vars.get(place).map(|it| it.var),
             Self::Int { .. }
             | Self::Enum(_)
             | Self::Enum64(_)
             | Self::Fwd { .. }
-            | Self::Float { .. } => Vec::new(),
+            | Self::Float { .. } => None,
         }
+    }
+
+    /// All types that this one refers to, in the order of their fields.
+    #[must_use]
+    pub fn references(&self) -> Vec<TypeId> {
+        (0..).map_while(|place| self.reference(place)).collect()
     }
 
     /// As [`Type::references`], to renumber them.
