@@ -4,6 +4,7 @@ mod entries;
 mod files;
 
 use std::collections::{self, BTreeSet};
+use std::sync::Arc;
 
 use bpfplan_plan::Source;
 use foldhash::HashMap;
@@ -63,7 +64,7 @@ fn search(elf: &Elf<'_>, names: &Names<'_>, all: bool) -> Vec<Option<Source>> {
             Found::Declared(place) | Found::Defined(place) => {
                 let place = place?;
                 Some(Source {
-                    file: files.name(place.file)?.to_owned(),
+                    file: Arc::clone(files.name(place.file)?),
                     line: place.line,
                 })
             }

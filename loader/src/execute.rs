@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
@@ -228,7 +228,7 @@ pub(crate) struct Load<'a, K: Kernel> {
 }
 
 impl<'a, K: Kernel> Load<'a, K> {
-    /// Does everything; gives the ids of the maps that are made.
+    /// Does everything; gives the ids of the maps that are made, if pins want them.
     fn run(&mut self, directories: &[&Pins]) -> Result<Vec<Option<u32>>, Diagnostic> {
         let (mut outers, mut reused) = (Vec::new(), Vec::new());
         let programs = self.options.programs.to_load().is_some();
@@ -265,18 +265,29 @@ impl<'a, K: Kernel> Load<'a, K> {
                 _ => self.step(step)?,
             }
         }
+        if !outers.is_empty() {
+            self.fill_slots(&outers)?;
+        }
+        self.fill_program_arrays()?;
+        let ids = if directories.is_empty() && self.named.is_none() {
+            vec![None; self.maps.len()]
+        } else {
+            self.ids()?
+        };
+        self.all_are_kept(&ids, false)?;
+        self.pin(directories, &reused, &ids)?;
+        Ok(ids)
+    }
+
+    fn fill_slots(&mut self, outers: &[usize]) -> Result<(), Diagnostic> {
         let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
         let filled = Filler::new(self.plan, self.kernel, &self.maps)
-            .fill_all(&outers, &mut |next| ask(progress, interrupted, next))?;
+            .fill_all(outers, &mut |next| ask(progress, interrupted, next))?;
         for Filled { map, slots, note } in filled {
             self.filled.insert(map, slots);
             self.diagnostics.extend(note);
         }
-        self.fill_program_arrays()?;
-        let ids = self.ids()?;
-        self.all_are_kept(&ids, false)?;
-        self.pin(directories, &reused, &ids)?;
-        Ok(ids)
+        Ok(())
     }
 
     /// The map with that index, if it is made.
@@ -446,13 +457,14 @@ impl<'a, K: Kernel> Load<'a, K> {
             Some(pin) => Some(pin.path.clone()),
             None => directories.iter().find_map(|pins| pins.map(index)),
         };
+        let mut loaded = Vec::with_capacity(maps.len());
         let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
         let maps = maps.filter_map(|(index, ((map, created), id))| {
             let created = created?;
             Some(LoadedMap {
                 name: map.name.clone(),
                 map_type: map.map_type,
-                id: id?,
+                id: id.map_or_else(OnceLock::new, OnceLock::from),
                 fd: created.fd,
                 pinned: pinned(index),
                 reused: created.reused,
@@ -474,6 +486,7 @@ impl<'a, K: Kernel> Load<'a, K> {
                 },
             })
         });
+        loaded.extend(maps);
         let paths: HashMap<&str, PathBuf> = directories
             .iter()
             .flat_map(|pins| pins.program_paths(plan))
@@ -490,7 +503,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             Some(pins.record())
         };
         Loaded {
-            maps: maps.collect(),
+            maps: loaded,
             programs: programs.collect(),
             diagnostics,
             record: record(true),

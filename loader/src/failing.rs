@@ -12,8 +12,8 @@ use bpfplan_plan::rules::KernelVersion;
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
-    MapBtf, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage,
-    RequestedMap,
+    MapBtf, MapId, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
+    ProgramStage, RequestedMap,
 };
 
 /// Another kernel, some of whose calls fail, as the given function decides.
@@ -170,6 +170,12 @@ impl<K: fmt::Debug, D> fmt::Debug for FailingKernel<K, D> {
 impl<F> Drop for FailingFd<F> {
     fn drop(&mut self) {
         self.live.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl<F: MapId> MapId for FailingFd<F> {
+    fn map_id(&self) -> Result<u32, Errno> {
+        self.fd.map_id()
     }
 }
 

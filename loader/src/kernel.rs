@@ -216,12 +216,21 @@ pub enum PathKind {
     Other,
 }
 
+/// A descriptor that knows how to ask for the id of its map.
+pub trait MapId {
+    /// The kernel's id of the map, from `BPF_OBJ_GET_INFO_BY_FD`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn map_id(&self) -> Result<u32, Errno>;
+}
+
 /// Everything that a load asks of the system.
 ///
 /// Descriptors are values of [`Kernel::Fd`]; dropping one closes it. Paths are absolute.
 pub trait Kernel: Sync {
     /// An open descriptor of a map or of BTF; closed when dropped.
-    type Fd: fmt::Debug + Send + Sync;
+    type Fd: MapId + fmt::Debug + Send + Sync;
 
     /// The lock of a directory; released when dropped, and when the process dies.
     type Lock: fmt::Debug;

@@ -11,7 +11,7 @@
 //! let plan = bpfplan_plan::format::read(&std::fs::read("flow.plan")?)?;
 //! let loaded = load(&plan, &RealKernel::new(), &LoadOptions { hold: true, ..LoadOptions::default() })?;
 //! for map in &loaded.maps {
-//!     println!("{} has id {}", map.name, map.id);
+//!     println!("{} has id {}", map.name, map.id()?);
 //! }
 //! // The maps live as long as `loaded`.
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -65,7 +65,7 @@ pub use error::{ErrorKind, LoadError};
 pub use execute::{Progress, load, load_with};
 pub use failing::{FailingFd, FailingKernel, Fault};
 pub use kconfig::{ExternValue, KernelConfig, Origin, ResolvedExtern, kconfig_text};
-pub use kernel::{BtfCache, Errno, Kernel, Pinned};
+pub use kernel::{BtfCache, Errno, Kernel, MapId, Pinned};
 pub use loaded::{Loaded, LoadedMap, LoadedProgram};
 pub use options::{LoadOptions, ProgramOptions, Programs, SlotPolicy};
 pub use recording::{KernelFacts, PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};

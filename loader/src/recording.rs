@@ -13,7 +13,7 @@ use bpfplan_plan::{Map, MaxEntries};
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
-    MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
+    MapId, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 pub use call::{RecordedAttributes, RecordedCall};
@@ -222,6 +222,13 @@ impl PretendFd {
     #[must_use]
     pub fn number(&self) -> u32 {
         self.number
+    }
+}
+
+impl MapId for PretendFd {
+    fn map_id(&self) -> Result<u32, Errno> {
+        let known = lock(&self.state).maps.contains_key(&self.id) && !self.program;
+        known.then_some(self.id).ok_or(Errno::EINVAL)
     }
 }
 

@@ -31,7 +31,7 @@ use bpfplan_plan::{MapType, uapi};
 
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapInfo, PathKind,
+    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapId, MapInfo, PathKind,
     Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
@@ -74,6 +74,12 @@ impl RealKernel {
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl MapId for Descriptor {
+    fn map_id(&self) -> Result<u32, Errno> {
+        Ok(bpf::map_info(self.as_fd())?.id)
     }
 }
 

@@ -284,7 +284,7 @@ fn both_places_are_named() -> Outcome {
     let places: Vec<Vec<&str>> = conflicts
         .map(|it| {
             let labels = it.labels.iter();
-            labels.map(|label| label.source.file.as_str()).collect()
+            labels.map(|label| label.source.file.as_ref()).collect()
         })
         .collect();
     let both = ["fixtures/link_conflict.bpf.c", "fixtures/link_table.bpf.c"];

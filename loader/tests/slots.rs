@@ -118,6 +118,10 @@ fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
         possible_cpus: 2,
     };
     let kernel = FailingKernel::new(RecordingKernel::new(target), |fault: Fault<'_>| {
+        assert_ne!(
+            fault.call, "info",
+            "nobody wants ids where nothing is pinned"
+        );
         let times = match (fault.call, age.batch) {
             ("update_slot", _) | ("update_batch", Batch::WaitsOnce) => 1,
             ("update_batch", Batch::WaitsEach) => fault.slots.len(),

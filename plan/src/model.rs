@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -424,8 +425,9 @@ pub struct Contents {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// The file as the compiler recorded it.
-    pub file: String,
+    /// The file as the compiler recorded it; one string for all declarations in it, where that
+    /// is easily had.
+    pub file: Arc<str>,
     /// The line, counted from 1.
     pub line: u32,
 }

@@ -251,6 +251,35 @@ pub enum Linkage {
 }
 
 impl Type {
+    /// The type that this one refers to with that place in [`Type::references`].
+    pub(crate) fn reference(&self, place: usize) -> Option<TypeId> {
+        let only = |to: &TypeId| (place == 0).then_some(*to);
+        match self {
+            Self::Ptr { to }
+            | Self::Typedef { to, .. }
+            | Self::Volatile { to }
+            | Self::Const { to }
+            | Self::Restrict { to }
+            | Self::Var { to, .. }
+            | Self::DeclTag { to, .. }
+            | Self::TypeTag { to, .. } => only(to),
+            Self::Array { element, index, .. } => [*element, *index].get(place).copied(),
+            Self::Struct(composite) | Self::Union(composite) => {
+                composite.members.get(place).map(|member| member.ty)
+            }
+            Self::FuncProto { returns, params } => match place.checked_sub(1) {
+                None => Some(*returns),
+                Some(place) => params.get(place).map(|param| param.ty),
+            },
+            Self::Datasec { vars, .. } => vars.get(place).map(|it| it.var),
+            Self::Int { .. }
+            | Self::Enum(_)
+            | Self::Enum64(_)
+            | Self::Fwd { .. }
+            | Self::Float { .. } => None,
+        }
+    }
+
     /// All types that this one refers to, in the order of their fields.
     #[must_use]
     pub fn references(&self) -> Vec<TypeId> {

@@ -1,5 +1,7 @@
 //! The file tables of DWARF.
 
+use std::sync::Arc;
+
 use foldhash::HashMap;
 use gimli::{DebugLine, DebugLineOffset, LineProgramHeader};
 
@@ -11,7 +13,7 @@ type Key = (usize, u64);
 /// The files that were asked for.
 pub(super) struct Files<'s> {
     sections: &'s Sections<'s>,
-    names: Vec<String>,
+    names: Vec<Arc<str>>,
     /// The file tables by their offset, `None` if they cannot be read.
     tables: HashMap<usize, Option<LineProgramHeader<Reader<'s>>>>,
     /// The file that was asked for last, and its place in `names`: neighbours share it.
@@ -32,8 +34,8 @@ impl<'s> Files<'s> {
     }
 
     /// The name of a file that [`Files::find`] found.
-    pub(super) fn name(&self, file: usize) -> Option<&str> {
-        self.names.get(file).map(String::as_str)
+    pub(super) fn name(&self, file: usize) -> Option<&Arc<str>> {
+        self.names.get(file)
     }
 
     /// The file of that table and number; `None` if its name cannot be told.
@@ -49,7 +51,7 @@ impl<'s> Files<'s> {
             return file;
         }
         let file = self.read(key, address_size, strings).map(|name| {
-            self.names.push(name);
+            self.names.push(name.into());
             self.names.len() - 1
         });
         self.last = Some((key, file));

@@ -39,7 +39,9 @@ fn slots_are_right<K: Kernel<Fd: AsFd>>(loaded: &Loaded<K>) {
     let luts = loaded.map("luts").expect("the map was made");
     assert_eq!(luts.filled, 1000);
     for slot in (0..1000).step_by(37) {
-        let inner = loaded.maps[slot as usize % 2].id;
+        let inner = loaded.maps[slot as usize % 2]
+            .id()
+            .expect("the kernel tells it");
         assert_eq!(maps::slot(luts, slot), Some(inner), "slot {slot}");
     }
 }

@@ -44,7 +44,7 @@ pub(crate) fn map<I>(name: &str, map_type: u32, sizes: [u32; 2], max_entries: u3
         externs: Vec::new(),
         with_programs: None,
         source: Some(Source {
-            file: "sample.bpf.c".to_owned(),
+            file: "sample.bpf.c".into(),
             line: 7,
         }),
     }

@@ -179,7 +179,10 @@ fn contents() -> impl Strategy<Value = Contents> {
 }
 
 fn source() -> impl Strategy<Value = Source> {
-    (text(), any::<u32>()).prop_map(|(file, line)| Source { file, line })
+    (text(), any::<u32>()).prop_map(|(file, line)| Source {
+        file: file.into(),
+        line,
+    })
 }
 
 fn composite() -> impl Strategy<Value = Composite> {
