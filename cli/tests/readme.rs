@@ -26,7 +26,7 @@ fn sessions(readme: &str) -> Vec<(&str, String)> {
         .collect()
 }
 
-/// The Rust code in the README, block by block.
+/// The code in the README, block by block.
 fn code(readme: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut current: Option<String> = None;
@@ -34,7 +34,7 @@ fn code(readme: &str) -> Vec<String> {
         match &mut current {
             _ if line.starts_with("```") => {
                 blocks.extend(current.take());
-                current = (line == "```rust").then(String::new);
+                current = ["```rust", "```c"].contains(&line).then(String::new);
             }
             Some(text) => {
                 text.push_str(line);
@@ -51,10 +51,13 @@ fn the_code_is_that_of_the_examples() {
     let read = |path| std::fs::read_to_string(path).unwrap();
     let examples = root().join("loader/examples").read_dir().unwrap();
     let mut examples: Vec<String> = examples.map(|e| read(e.unwrap().path())).collect();
-    let flow = root().join("examples/flow");
-    examples.extend(["build.rs", "src/main.rs"].map(|file| read(flow.join(file))));
+    let project = root().join("examples/execsnoop");
+    let main = read(project.join("src/main.rs"));
+    let files = ["build.rs", "src/bpf/execsnoop.bpf.c"].map(|file| read(project.join(file)));
+    examples.extend(files);
+    examples.push(main.clone());
     let blocks = code(&read(root().join("README.md")));
-    assert!(blocks.len() >= 4, "the README shows no code");
+    assert!(blocks.contains(&main), "the README has no whole program");
     for block in blocks {
         let shown = examples.iter().any(|example| example.contains(&block));
         assert!(shown, "no example has this code:\n{block}");

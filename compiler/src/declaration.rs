@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use bpfplan_plan::uapi::{self, BTF_KIND_STRUCT};
 use bpfplan_plan::{Code, Diagnostic, Source};
-use foldhash::{HashMap, HashSet, HashSetExt as _};
 
 use crate::btf::raw::Raw;
 use crate::btf::shape::kind;
@@ -12,12 +11,15 @@ use crate::bytes::MAX_NAME;
 use crate::codes;
 use crate::definition::{Definition, Definitions};
 use crate::fixup::{Linkage, Variable};
+use crate::names::Names;
 use crate::problems::Problems;
 
 /// A declared map.
 #[derive(Debug)]
 pub(crate) struct Declaration {
     pub(crate) name: String,
+    /// Place of the variable among those of `.maps`; 0 for legacy maps.
+    pub(crate) variable: usize,
     /// Offset of the variable in `.maps`, in bytes.
     pub(crate) offset: u32,
     pub(crate) source: Option<Source>,
@@ -33,21 +35,22 @@ pub(crate) struct Declarations {
     pub(crate) types: Vec<u32>,
 }
 
-/// Reads the declarations of all variables.
+/// Reads the declarations of all variables. `names` are theirs, `sources` their places.
 pub(crate) fn read(
     raw: &Raw<'_>,
-    variables: &[Variable],
+    variables: &[Variable<'_>],
+    names: &Names<'_>,
     section_size: u64,
-    sources: &HashMap<&str, Source>,
+    mut sources: Vec<Option<Source>>,
     problems: &mut Problems,
 ) -> Declarations {
     let mut definitions = Definitions::new(raw);
-    let mut names: HashSet<&str> = HashSet::with_capacity(variables.len());
     let mut arena: Option<&str> = None;
     let mut declarations = Vec::with_capacity(variables.len());
-    for variable in variables {
-        let name = variable.name.as_str();
-        let source = sources.get(name);
+    for (place, variable) in variables.iter().enumerate() {
+        let name = &*variable.name;
+        let first = names.find(name.as_bytes()).unwrap_or(place);
+        let source = sources.get(first).and_then(Option::as_ref);
         let report = |code: Code, message: String| {
             Diagnostic::error(code, message)
                 .map(name)
@@ -63,13 +66,12 @@ pub(crate) fn read(
         if let Err(what) = check_name(name) {
             problems.add(report(codes::BAD_NAME, what));
         }
-        if !names.insert(name) {
+        if first != place {
             let message = "two maps have this name".to_owned();
             problems.add(report(codes::DUPLICATE_NAME, message));
             continue;
         }
-        let place = check_place(raw, &mut definitions, variable, section_size);
-        let struct_id = match place {
+        let struct_id = match check_place(raw, &mut definitions, variable, section_size) {
             Ok(id) => id,
             Err(diagnostic) => {
                 problems.add(diagnostic.map(name).at(source, "declared here"));
@@ -95,10 +97,15 @@ pub(crate) fn read(
         }
         declarations.push(Declaration {
             name: name.to_owned(),
+            variable: place,
             offset: variable.offset,
-            source: source.cloned(),
+            source: None,
             definition,
         });
+    }
+    for declaration in &mut declarations {
+        let source = sources.get_mut(declaration.variable);
+        declaration.source = source.and_then(Option::take);
     }
     Declarations {
         list: declarations,
@@ -109,7 +116,11 @@ pub(crate) fn read(
 /// What the kernel takes as the first 15 bytes of a name, and what no pin and no terminal takes.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let cut = uapi::BPF_OBJ_NAME_LEN as usize - 1;
-    let in_kernel = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+    let in_kernel =
+        |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.');
+    if name.len() < MAX_NAME && name.bytes().all(in_kernel) {
+        return Ok(());
+    }
     if name.ends_with('…') && name.len() >= MAX_NAME {
         return Err(format!(
             "its name is longer than the {MAX_NAME} bytes that the kernel takes"
@@ -134,7 +145,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
 fn check_place(
     raw: &Raw<'_>,
     definitions: &mut Definitions<'_>,
-    variable: &Variable,
+    variable: &Variable<'_>,
     section_size: u64,
 ) -> Result<u32, Diagnostic> {
     let error = Diagnostic::error;

@@ -142,6 +142,8 @@ pub(crate) struct Definitions<'a> {
     circles: Circles,
     /// The types of keys and values.
     types: Vec<u32>,
+    /// Their sizes.
+    sizes: HashMap<u32, Result<u32, Unsized>>,
 }
 
 impl<'a> Definitions<'a> {
@@ -153,6 +155,7 @@ impl<'a> Definitions<'a> {
             templates: HashMap::default(),
             circles: Circles::default(),
             types: Vec::new(),
+            sizes: HashMap::default(),
         }
     }
 
@@ -160,7 +163,7 @@ impl<'a> Definitions<'a> {
     pub(crate) fn skip_modifiers(
         &mut self,
         id: u32,
-    ) -> Result<(u32, Option<&'a RawType<'a>>), Diagnostic> {
+    ) -> Result<(u32, Option<RawType<'a>>), Diagnostic> {
         self.reach.skip_modifiers(id)
     }
 
@@ -177,6 +180,16 @@ impl<'a> Definitions<'a> {
         let parsed = self.parse(id, false);
         self.maps.insert(id, parsed.clone());
         parsed
+    }
+
+    /// The size of the type of a key or value.
+    fn size(&mut self, id: u32) -> Result<u32, Unsized> {
+        let (raw, types) = (self.raw, &mut self.types);
+        *self.sizes.entry(id).or_insert_with(|| {
+            let size = size(raw, id);
+            types.extend(size.is_ok().then_some(id));
+            size
+        })
     }
 
     fn template(&mut self, id: u32) -> Parsed {
@@ -201,7 +214,7 @@ impl<'a> Definitions<'a> {
             faults: Vec::new(),
             template_faults: Faults::default(),
         };
-        parser.members(composite);
+        parser.members(&composite);
         let faults = Faults::new(parser.faults, parser.template_faults);
         let result = (faults.errors == 0).then(|| Rc::new(parser.result));
         (result, faults)
@@ -323,14 +336,14 @@ impl<'a> Parser<'_, 'a> {
     }
 
     /// Skips typedefs and modifiers in front of a member's type.
-    fn skip_modifiers(&mut self, name: &str, id: u32) -> Checked<(u32, Option<&'a RawType<'a>>)> {
+    fn skip_modifiers(&mut self, name: &str, id: u32) -> Checked<(u32, Option<RawType<'a>>)> {
         let end = self.definitions.skip_modifiers(id);
         end.map_err(|_| circle(name))
     }
 
     /// `__uint(name, number)`: a pointer to an array of that many elements.
     fn number(&mut self, name: &str, member: Member) -> Checked<u32> {
-        let bad = |what: &str, ty: Option<&RawType<'_>>| {
+        let bad = |what: &str, ty: Option<RawType<'_>>| {
             let message = format!(
                 "{name} is {what}{}; a number is declared as a pointer to an array of that length",
                 kind(ty)
@@ -355,7 +368,7 @@ impl<'a> Parser<'_, 'a> {
     /// `__ulong(name, number)` as well: an enum with one enumerator.
     fn long(&mut self, name: &str, member: Member) -> Checked<u64> {
         let (_, ty) = self.skip_modifiers(name, member.ty)?;
-        let is_enum = |ty: &&RawType<'_>| matches!(ty.kind, BTF_KIND_ENUM | BTF_KIND_ENUM64);
+        let is_enum = |ty: &RawType<'_>| matches!(ty.kind, BTF_KIND_ENUM | BTF_KIND_ENUM64);
         let Some(list) = ty.filter(is_enum) else {
             return self.number(name, member).map(u64::from);
         };
@@ -397,11 +410,8 @@ impl<'a> Parser<'_, 'a> {
             let fault = Fault::new(codes::BAD_TYPE, name, message);
             return Err(fault.help(format!("write __type({name}, TYPE)")));
         };
-        match size(raw, pointer.last) {
-            Ok(size) => {
-                self.definitions.types.push(pointer.last);
-                Ok((pointer.last, size))
-            }
+        match self.definitions.size(pointer.last) {
+            Ok(size) => Ok((pointer.last, size)),
             Err(Unsized::TooDeep) if self.definitions.circles.contain(raw, pointer.last) => {
                 Err(circle(name))
             }

@@ -22,6 +22,7 @@ use crate::bytes::{text, u32_at};
 use crate::codes;
 use crate::declaration::{self, Declaration};
 use crate::elf::{Elf, Role, Section, Symbol};
+use crate::names::Names;
 use crate::problems::Problems;
 use crate::source;
 
@@ -133,7 +134,7 @@ fn read_section(
     if u64::try_from(section.data.len()) != Ok(section.size) || section.data.is_empty() {
         return refused("it has no definitions in the file");
     }
-    let mut symbols: Vec<&Symbol<'_>> = elf
+    let mut symbols: Vec<Symbol<'_>> = elf
         .symbols
         .iter()
         .filter(|it| usize::from(it.section) == index && it.kind != STT_SECTION)
@@ -155,7 +156,7 @@ fn read_section(
     let mut named = Vec::with_capacity(symbols.len());
     let mut names = HashSet::default();
     for (symbol, bytes) in symbols.iter().zip(section.data.chunks_exact(size)) {
-        let Some(name) = symbol.name.filter(|name| !name.is_empty()) else {
+        let Some(name) = symbol.name().filter(|name| !name.is_empty()) else {
             return refused("a map has no readable name");
         };
         let name = text(name);
@@ -217,7 +218,12 @@ impl Found {
         declared: &[Declaration],
         problems: &mut Problems,
     ) -> Legacy {
-        let sources = source::find_names(elf, self.maps.iter().map(|map| map.name.as_str()));
+        let names = Names::new(self.maps.iter().map(|map| map.name.as_str()));
+        let sources = source::find(elf, &names);
+        let sources = self.maps.iter().zip(&sources);
+        let sources: HashMap<&str, Source> = sources
+            .filter_map(|(map, source)| Some((map.name.as_str(), source.clone()?)))
+            .collect();
         let declared: HashSet<&str> = declared.iter().map(|it| it.name.as_str()).collect();
         let mut definitions = Vec::with_capacity(self.maps.len());
         for map in &self.maps {
@@ -260,6 +266,7 @@ impl Found {
                 .extend(definition.key.iter().chain(&definition.value));
             let declaration = Declaration {
                 name: map.name.clone(),
+                variable: 0,
                 offset: 0,
                 source: source.cloned(),
                 definition: Rc::new(definition),

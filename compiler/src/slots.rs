@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bpfplan_plan::{Code, Diagnostic, Endianness, MapType, Slot, SlotTarget, Source, uapi};
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::HashMap;
 use object::elf::{SHT_CREL, SHT_REL, SHT_RELA};
 
 use crate::bytes::{borrowed_text, text};
@@ -12,6 +12,7 @@ use crate::codes;
 use crate::declaration::Declaration;
 use crate::elf::{self, Elf, Role, Section, Symbol};
 use crate::fixup::Variable;
+use crate::names::Names;
 use crate::problems::Problems;
 
 /// Size of a pointer in BPF.
@@ -21,24 +22,26 @@ const R_BPF_DATA_64: u64 = 12;
 
 /// The slots of every declaration, by index and in the order of the declarations.
 ///
-/// `variables` are all of `.maps`, those included whose declaration has an error.
+/// `variables` are all of `.maps`, those included whose declaration has an error; `names` are
+/// theirs.
 pub(crate) fn collect(
     elf: &Elf<'_>,
-    variables: &[Variable],
+    variables: &[Variable<'_>],
+    names: &Names<'_>,
     declarations: &[Declaration],
     problems: &mut Problems,
 ) -> Vec<Vec<Slot>> {
-    let mut slots: Vec<BTreeMap<u32, SlotTarget>> = Vec::new();
-    slots.resize_with(declarations.len(), BTreeMap::new);
+    let mut slots: Vec<Filled> = Vec::new();
+    slots.resize_with(declarations.len(), Filled::default);
     let sections: Vec<_> = elf
         .sections
         .iter()
         .filter(|section| is_for_maps(elf, section))
         .collect();
     if sections.is_empty() {
-        return Vec::from_iter(slots.iter().map(|_| Vec::new()));
+        return slots.into_iter().map(Filled::into_slots).collect();
     }
-    let names = Names::new(elf, variables, declarations);
+    let targets = Targets::new(elf, variables, names, declarations);
     let owners = Owners::new(variables);
     for section in sections {
         if section.kind != SHT_REL {
@@ -59,24 +62,20 @@ pub(crate) fn collect(
                     ));
                     continue;
                 };
-                let name = variables
-                    .get(owner)
-                    .map_or("", |variable| variable.name.as_str());
-                let Some(index) = names.declarations.get(name) else {
+                let Some(place) = targets.declaration(owner) else {
                     continue;
                 };
-                let Some(declaration) = declarations.get(*index) else {
+                let Some(declaration) = declarations.get(place) else {
                     continue;
                 };
-                match slot(elf, &names, declaration, &relocation, problems) {
+                match slot(elf, &targets, declaration, &relocation, problems) {
                     Ok(Some(slot)) => {
-                        let filled = slots.get_mut(*index);
-                        let before = filled.and_then(|it| it.insert(slot.index, slot.target));
-                        if before.is_some() {
+                        let index = slot.index;
+                        if slots.get_mut(place).is_some_and(|it| it.insert(slot)) {
                             problems.add(
                                 Diagnostic::warning(codes::SLOT_TWICE, "two relocations fill it")
-                                    .map(name)
-                                    .field(format!("values[{}]", slot.index))
+                                    .map(&declaration.name)
+                                    .field(format!("values[{index}]"))
                                     .note("the last one counts, as in libbpf"),
                             );
                         }
@@ -87,11 +86,46 @@ pub(crate) fn collect(
             }
         }
     }
-    let slot = |(index, target)| Slot { index, target };
-    slots
-        .into_iter()
-        .map(|slots| slots.into_iter().map(slot).collect())
-        .collect()
+    slots.into_iter().map(Filled::into_slots).collect()
+}
+
+/// The slots of a map so far.
+#[derive(Default)]
+struct Filled {
+    /// Those that came in the order of their indices, as compilers write them.
+    ordered: Vec<Slot>,
+    /// All others.
+    others: BTreeMap<u32, SlotTarget>,
+}
+
+impl Filled {
+    /// Fills a slot; says whether it was filled before.
+    fn insert(&mut self, slot: Slot) -> bool {
+        let Slot { index, target } = slot;
+        if self.ordered.last().is_none_or(|last| last.index < index) {
+            self.ordered.push(Slot { index, target });
+            return false;
+        }
+        let place = self.ordered.binary_search_by_key(&index, |slot| slot.index);
+        match place.ok().and_then(|place| self.ordered.get_mut(place)) {
+            Some(slot) => {
+                slot.target = target;
+                true
+            }
+            None => self.others.insert(index, target).is_some(),
+        }
+    }
+
+    /// The slots by index.
+    fn into_slots(mut self) -> Vec<Slot> {
+        if !self.others.is_empty() {
+            let others = self.others.into_iter();
+            self.ordered
+                .extend(others.map(|(index, target)| Slot { index, target }));
+            self.ordered.sort_by_key(|slot| slot.index);
+        }
+        self.ordered
+    }
 }
 
 fn is_for_maps(elf: &Elf<'_>, section: &Section<'_>) -> bool {
@@ -111,16 +145,16 @@ fn unreadable_kind(section: &Section<'_>) -> Diagnostic {
 }
 
 /// A relocation of `.maps`.
-struct Relocation<'e, 'a> {
+struct Relocation<'a> {
     number: usize,
     offset: u64,
     kind: u64,
-    symbol: &'e Symbol<'a>,
+    symbol: Symbol<'a>,
     name: Cow<'a, str>,
 }
 
-impl<'e, 'a> Relocation<'e, 'a> {
-    fn new(elf: &'e Elf<'a>, number: usize, entry: &elf::Entry) -> Result<Self, Box<Diagnostic>> {
+impl<'a> Relocation<'a> {
+    fn new(elf: &Elf<'a>, number: usize, entry: &elf::Entry) -> Result<Self, Box<Diagnostic>> {
         let Some(symbol) = elf.symbols.get(entry.symbol) else {
             let message = format!(
                 "relocation {number} of .maps has no symbol ({})",
@@ -128,7 +162,7 @@ impl<'e, 'a> Relocation<'e, 'a> {
             );
             return Err(Box::new(Diagnostic::error(codes::BAD_RELOCATION, message)));
         };
-        let name = borrowed_text(symbol.name.unwrap_or_default());
+        let name = borrowed_text(symbol.name().unwrap_or_default());
         Ok(Self {
             number,
             offset: entry.offset,
@@ -157,26 +191,33 @@ impl<'e, 'a> Relocation<'e, 'a> {
 }
 
 /// What slots can refer to, by name.
-struct Names<'n> {
-    declarations: HashMap<&'n str, usize>,
+struct Targets<'n, 'a> {
     /// All variables in `.maps`: the first of a name counts.
-    variables: HashMap<&'n str, &'n Variable>,
+    variables: &'n [Variable<'a>],
+    names: &'n Names<'n>,
+    /// The places of the declarations by those of their variables.
+    declarations: Vec<Option<usize>>,
     /// The first program of every name, by section and offset.
     programs: HashMap<&'n [u8], (usize, u64)>,
 }
 
-impl<'n> Names<'n> {
-    fn new(elf: &'n Elf<'_>, variables: &'n [Variable], declarations: &'n [Declaration]) -> Self {
+impl<'n, 'a> Targets<'n, 'a> {
+    fn new(
+        elf: &'n Elf<'_>,
+        variables: &'n [Variable<'a>],
+        names: &'n Names<'n>,
+        declarations: &[Declaration],
+    ) -> Self {
         let mut this = Self {
-            declarations: HashMap::with_capacity(declarations.len()),
-            variables: HashMap::with_capacity(variables.len()),
+            variables,
+            names,
+            declarations: vec![None; variables.len()],
             programs: HashMap::default(),
         };
-        for (index, declaration) in declarations.iter().enumerate() {
-            this.declarations.entry(&declaration.name).or_insert(index);
-        }
-        for variable in variables {
-            this.variables.entry(&variable.name).or_insert(variable);
+        for (place, declaration) in declarations.iter().enumerate() {
+            if let Some(of_it) = this.declarations.get_mut(declaration.variable) {
+                *of_it = Some(place);
+            }
         }
         for program in elf.programs.iter().filter(|program| program.entry_point) {
             this.programs
@@ -184,6 +225,19 @@ impl<'n> Names<'n> {
                 .or_insert((program.section, program.offset));
         }
         this
+    }
+
+    /// The first variable of that name with its place.
+    fn variable(&self, name: &str) -> Option<(usize, &'n Variable<'a>)> {
+        let place = self.names.find(name.as_bytes())?;
+        Some((place, self.variables.get(place)?))
+    }
+
+    /// The place of the declaration of the name that a variable has.
+    fn declaration(&self, variable: usize) -> Option<usize> {
+        let name = &self.variables.get(variable)?.name;
+        let own = self.declarations.get(variable).copied().flatten();
+        own.or_else(|| *self.declarations.get(self.names.find(name.as_bytes())?)?)
     }
 }
 
@@ -196,7 +250,7 @@ pub(crate) struct Owners {
 
 impl Owners {
     /// `variables` are sorted by offset.
-    pub(crate) fn new(variables: &[Variable]) -> Self {
+    pub(crate) fn new(variables: &[Variable<'_>]) -> Self {
         let starts = variables.iter().map(|it| u64::from(it.offset)).collect();
         let mut largest = 0;
         let ends = variables.iter().map(|it| {
@@ -221,9 +275,9 @@ impl Owners {
 /// The slot that a relocation fills; `None` if its target has an error of its own.
 fn slot(
     elf: &Elf<'_>,
-    names: &Names<'_>,
+    targets: &Targets<'_, '_>,
     owner: &Declaration,
-    relocation: &Relocation<'_, '_>,
+    relocation: &Relocation<'_>,
     problems: &mut Problems,
 ) -> Result<Option<Slot>, Box<Diagnostic>> {
     let at_owner = |diagnostic: Diagnostic| {
@@ -272,7 +326,7 @@ fn slot(
         diagnostic.help = help.map(str::to_owned);
         Err(Box::new(diagnostic.field(format!("values[{index}]"))))
     };
-    let name = relocation.symbol.name.unwrap_or_default();
+    let name = relocation.symbol.name().unwrap_or_default();
     let section = usize::from(relocation.symbol.section);
     let target = if map_type.is_outer() {
         if elf.maps != Some(section) {
@@ -293,7 +347,7 @@ fn slot(
                 Some("fill the map at run time, or declare a key of four bytes"),
             );
         }
-        let Some(variable) = names.variables.get(&*relocation.name) else {
+        let Some((place, variable)) = targets.variable(&relocation.name) else {
             return fail(
                 codes::NOT_A_MAP,
                 format!("{} is not the name of a map", target()),
@@ -309,14 +363,14 @@ fn slot(
             relocation,
             problems,
         );
-        if !names.declarations.contains_key(&*relocation.name) {
+        if targets.declaration(place).is_none() {
             return Ok(None);
         }
         SlotTarget::Map(relocation.name.clone().into_owned())
     } else {
         // libbpf takes a program without a name, but then nothing can say which one it is.
         let named = Some(name).filter(|name| !name.is_empty());
-        let Some(place) = named.and_then(|name| names.programs.get(name)) else {
+        let Some(place) = named.and_then(|name| targets.programs.get(name)) else {
             return fail(
                 codes::NOT_A_PROGRAM,
                 format!("{} is not a program", target()),
@@ -335,11 +389,11 @@ fn slot(
 /// libbpf goes by the target's name alone; say so where the address says something else.
 fn warn_offset(
     elf: &Elf<'_>,
-    target: &Variable,
+    target: &Variable<'_>,
     source: Option<&Source>,
     owner: &str,
     index: u32,
-    relocation: &Relocation<'_, '_>,
+    relocation: &Relocation<'_>,
     problems: &mut Problems,
 ) {
     let data = elf
@@ -379,10 +433,10 @@ mod tests {
     use super::*;
     use crate::fixup::Linkage;
 
-    fn variables(places: &[(u32, u32)]) -> Vec<Variable> {
+    fn variables(places: &[(u32, u32)]) -> Vec<Variable<'static>> {
         let variable = |(offset, size): &(u32, u32)| Variable {
             id: 1,
-            name: String::new(),
+            name: Cow::Borrowed(""),
             offset: *offset,
             size: *size,
             linkage: Linkage::Global,

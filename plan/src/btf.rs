@@ -115,7 +115,8 @@ impl<'a> Writer<'a> {
             return Err(EncodeError::NulInName(name.to_owned(), self.id));
         }
         let offset = length(&self.strings);
-        self.strings.extend(name.bytes().chain([0]));
+        self.strings.extend_from_slice(name.as_bytes());
+        self.strings.push(0);
         self.offsets.insert(name, offset);
         Ok(offset)
     }

@@ -254,6 +254,13 @@ impl Type {
     /// All types that this one refers to, in the order of their fields.
     #[must_use]
     pub fn references(&self) -> Vec<TypeId> {
+        let mut all = Vec::new();
+        self.each_reference(|id| all.push(id));
+        all
+    }
+
+    /// Calls `each` with all types that this one refers to, in the order of their fields.
+    pub fn each_reference(&self, mut each: impl FnMut(TypeId)) {
         match self {
             Self::Ptr { to }
             | Self::Typedef { to, .. }
@@ -262,27 +269,29 @@ impl Type {
             | Self::Restrict { to }
             | Self::Var { to, .. }
             | Self::DeclTag { to, .. }
-            | Self::TypeTag { to, .. } => vec![*to],
-            Self::Array { element, index, .. } => vec![*element, *index],
+            | Self::TypeTag { to, .. } => each(*to),
+            Self::Array { element, index, .. } => {
+                each(*element);
+                each(*index);
+            }
             Self::Struct(composite) | Self::Union(composite) => {
-                composite.members.iter().map(|member| member.ty).collect()
+                composite.members.iter().for_each(|member| each(member.ty));
             }
             Self::FuncProto { returns, params } => {
-                let params = params.iter().map(|param| param.ty);
-                [*returns].into_iter().chain(params).collect()
+                each(*returns);
+                params.iter().for_each(|param| each(param.ty));
             }
-            Self::Datasec { vars, .. } => vars.iter().map(|place| place.var).collect(),
+            Self::Datasec { vars, .. } => vars.iter().for_each(|place| each(place.var)),
             Self::Int { .. }
             | Self::Enum(_)
             | Self::Enum64(_)
             | Self::Fwd { .. }
-            | Self::Float { .. } => Vec::new(),
+            | Self::Float { .. } => {}
         }
     }
 
-    /// As [`Type::references`], to renumber them.
-    #[must_use]
-    pub fn references_mut(&mut self) -> Vec<&mut TypeId> {
+    /// As [`Type::each_reference`], to renumber them.
+    pub fn each_reference_mut(&mut self, mut each: impl FnMut(&mut TypeId)) {
         match self {
             Self::Ptr { to }
             | Self::Typedef { to, .. }
@@ -291,23 +300,27 @@ impl Type {
             | Self::Restrict { to }
             | Self::Var { to, .. }
             | Self::DeclTag { to, .. }
-            | Self::TypeTag { to, .. } => vec![to],
-            Self::Array { element, index, .. } => vec![element, index],
-            Self::Struct(composite) | Self::Union(composite) => composite
-                .members
-                .iter_mut()
-                .map(|member| &mut member.ty)
-                .collect(),
-            Self::FuncProto { returns, params } => {
-                let params = params.iter_mut().map(|param| &mut param.ty);
-                [returns].into_iter().chain(params).collect()
+            | Self::TypeTag { to, .. } => each(to),
+            Self::Array { element, index, .. } => {
+                each(element);
+                each(index);
             }
-            Self::Datasec { vars, .. } => vars.iter_mut().map(|place| &mut place.var).collect(),
+            Self::Struct(composite) | Self::Union(composite) => {
+                let members = composite.members.iter_mut();
+                members.for_each(|member| each(&mut member.ty));
+            }
+            Self::FuncProto { returns, params } => {
+                each(returns);
+                params.iter_mut().for_each(|param| each(&mut param.ty));
+            }
+            Self::Datasec { vars, .. } => {
+                vars.iter_mut().for_each(|place| each(&mut place.var));
+            }
             Self::Int { .. }
             | Self::Enum(_)
             | Self::Enum64(_)
             | Self::Fwd { .. }
-            | Self::Float { .. } => Vec::new(),
+            | Self::Float { .. } => {}
         }
     }
 }

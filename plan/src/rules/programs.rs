@@ -22,6 +22,9 @@ impl ProgramNeeds {
     #[must_use]
     pub fn new(types: &[Type]) -> Self {
         let mut roots = vec![false; types.len()];
+        if !types.iter().any(is_root) {
+            return Self { roots };
+        }
         let mut inside: Vec<Vec<usize>> = vec![Vec::new(); types.len()];
         let mut queue = Vec::new();
         for (index, ty) in types.iter().enumerate() {

@@ -1,0 +1,5 @@
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bpfplan_compiler::build::Builder::new("src/bpf/blue_green.bpf.c").run()
+}

@@ -1,0 +1,5 @@
+struct event {
+    __u32 cpu;
+    __u32 pid;
+    char command[16];
+};

@@ -1,5 +1,0 @@
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    bpfplan_compiler::build::Builder::new("src/bpf/flow.bpf.c").run()
-}
