@@ -8,9 +8,11 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "peers")]
 pub mod aya;
 pub mod clock;
 pub mod libbpf;
 pub mod ours;
 pub mod program;
+#[cfg(feature = "peers")]
 pub mod with_libbpf_rs;

@@ -1,5 +1,6 @@
 //! Building with cargo, and where it puts what it builds.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -10,9 +11,28 @@ use crate::repo;
 
 /// Runs cargo and returns the last executable that it made.
 pub(crate) fn executable(arguments: &[&str]) -> Result<PathBuf> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    executable_by(&mut Command::new(program()), arguments)
+}
+
+/// The same, whatever the environment says about how to compile.
+pub(crate) fn plain_executable(arguments: &[&str]) -> Result<PathBuf> {
+    let mut cargo = Command::new(program());
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.ends_with("RUSTFLAGS") || text.starts_with("CARGO_PROFILE_") {
+            cargo.env_remove(&name);
+        }
+    }
+    executable_by(&mut cargo, arguments)
+}
+
+fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn executable_by(cargo: &mut Command, arguments: &[&str]) -> Result<PathBuf> {
     let what = arguments.join(" ");
-    let output = Command::new(program)
+    let output = cargo
         .args(arguments)
         .args(["--quiet", "--message-format", "json-render-diagnostics"])
         .current_dir(repo::root()?)

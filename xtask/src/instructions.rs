@@ -216,12 +216,13 @@ impl Program {
     const FILE: &str = "bpfplan-count";
 
     fn build() -> Result<Self> {
-        let built = cargo::executable(&[
+        let built = cargo::plain_executable(&[
             "build",
             "--release",
             "--locked",
             "--package",
             "bpfplan-bench",
+            "--no-default-features",
             "--bin",
             Self::FILE,
         ])?;
