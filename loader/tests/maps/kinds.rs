@@ -57,7 +57,7 @@ fn errno<T>(result: Result<T, MapError>) -> Option<Errno> {
 pub(crate) fn messages_reach_programs() -> Result<(), Failed> {
     let loaded = fixture("user_ring", true);
     let mut commands: UserRingBuf = handle(&loaded, "commands");
-    let data: Array<[u64; 2]> = handle(&loaded, "user_ring.bss");
+    let data: Array<[u64; 2]> = handle(&loaded, "user_rin.bss");
     let drain = loaded.program("drain").expect("it is loaded");
     let message = |add: u32, times: u32| [add.to_ne_bytes(), times.to_ne_bytes()].concat();
     let mut sum = 0;
@@ -93,7 +93,7 @@ pub(crate) fn stacks_are_read() -> Result<(), Failed> {
     assert_eq!((stacks.depth(), stacks.ids().count()), (32, 0));
     assert_eq!((stacks.get(3)?, stacks.get(1 << 20)?), (None, None));
     run_raw(loaded.program("record").expect("it is loaded"));
-    let data: RawMap = handle(&loaded, "user_ring.data");
+    let data: RawMap = handle(&loaded, "user_rin.data");
     let mut id = vec![0; data.value_bytes()];
     data.lookup(&[0; 4], &mut id)?;
     let (id, _) = u32::read_from_prefix(&id).expect("8 bytes");
@@ -256,6 +256,31 @@ pub(crate) fn per_cpu_batches() -> Result<(), Failed> {
     let all: Vec<_> = (0..9).map(|index| (index, vec![7; array.cpus()])).collect();
     array.set_all(&all)?;
     assert_eq!(array.entries().collect::<Result<Vec<_>, _>>()?, all);
+    Ok(())
+}
+
+/// What is behind a lock is read and written under it; where there is none, the kernel says so.
+pub(crate) fn values_with_locks() -> Result<(), Failed> {
+    // struct bpf_spin_lock and what it protects.
+    let loaded = fixture("field_spin_lock", false);
+    let mut tried = 0;
+    for map in &loaded.maps {
+        let raw = RawMap::from_loaded(map)?;
+        let size = raw.value_bytes();
+        let mut value = vec![1; size];
+        match map.map_type.0 {
+            uapi::BPF_MAP_TYPE_HASH => raw.update(&[0; 4], &value, Update::AnyLocked)?,
+            uapi::BPF_MAP_TYPE_ARRAY => raw.update(&[0; 4], &value, Update::ExistLocked)?,
+            _ => continue,
+        }
+        assert!(raw.lookup_locked(&[0; 4], &mut value)?);
+        assert!(value.contains(&1) && value.contains(&0), "{value:?}");
+        tried += 1;
+    }
+    assert!(tried > 0);
+    let array: Array<u64> = made(uapi::BPF_MAP_TYPE_ARRAY, [4, 8], 1);
+    assert_eq!(errno(array.get_locked(0)), Some(Errno::EINVAL));
+    assert_eq!(errno(array.set_locked(0, &1)), Some(Errno::EINVAL));
     Ok(())
 }
 

@@ -87,6 +87,7 @@ fn main() {
         kinds::cgroups_and_perf_events,
         kinds::storage_by_descriptor needs release::CGROUP_STORAGE,
         kinds::per_cpu_batches,
+        kinds::values_with_locks,
         kinds::other_sizes_are_refused,
         hostile::handles_are_compared_with_maps,
         hostile::other_things_are_no_maps,
