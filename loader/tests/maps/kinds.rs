@@ -69,7 +69,7 @@ pub(crate) fn messages_reach_programs() -> Result<(), Failed> {
         sum += u64::from(round) * 3;
         if round % 100 == 0 {
             run_raw(drain);
-            let [found, drained] = data.get(0)?.expect("the section is there");
+            let [drained, found] = data.get(0)?.expect("the section is there");
             assert_eq!((found, drained), (sum, pushed));
             pushed = 0;
         }
