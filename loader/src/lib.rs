@@ -19,13 +19,18 @@
 //!
 //! A load that pins leaves a record of itself beside the pins ([`record`]); [`unload()`] removes
 //! what the record names, by map id, and nothing else.
-
 //!
-//! With the feature `link`, the module `link` makes one object of several.
+//! Features, none of which is on by itself:
+//!
+//! - `programs`: libbpf loads the object's programs over the maps ([`Programs::Load`]);
+//! - `link`: the module `link` makes one object of several;
+//! - `libbpf-rs`, `aya`: the modules `libbpf_rs` and `aya` hand maps over to these crates.
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "aya")]
+pub mod aya;
 pub mod bindings;
 mod btf;
 mod by_name;
@@ -38,6 +43,8 @@ mod failing;
 mod journal;
 mod kconfig;
 pub mod kernel;
+#[cfg(feature = "libbpf-rs")]
+pub mod libbpf_rs;
 #[cfg(feature = "link")]
 pub mod link;
 mod loaded;

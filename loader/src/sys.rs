@@ -17,7 +17,7 @@ mod system;
 mod types;
 
 pub(crate) use elements::RealElements;
-pub(crate) use ring::Ring;
+pub(crate) use ring::{Ring, UserRing};
 pub use types::BtfCache;
 
 use std::ffi::CString;

@@ -26,7 +26,7 @@ pub(crate) trait Elements: fmt::Debug + Send + Sync {
     fn sleeps(&self) -> Option<u64>;
 
     /// `BPF_MAP_LOOKUP_ELEM`.
-    fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<(), Errno>;
+    fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), Errno>;
 
     /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`.
     fn take(&self, key: &[u8], value: &mut [u8]) -> Result<(), Errno>;

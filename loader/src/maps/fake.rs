@@ -123,7 +123,7 @@ impl Elements for Fake {
         Some(self.batches.load(Ordering::SeqCst) as u64 * 100)
     }
 
-    fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<(), Errno> {
+    fn lookup(&self, key: &[u8], value: &mut [u8], _: u64) -> Result<(), Errno> {
         let elements = self.lock();
         let found = elements.get(key).ok_or(Errno::ENOENT)?;
         value.copy_from_slice(found);

@@ -214,13 +214,18 @@ impl Elements for RealElements {
         bpf::sleeps()
     }
 
-    fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<(), Errno> {
+    fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), Errno> {
         let key = self.key(key)?;
         self.check_value(value)?;
         // SAFETY: the kernel reads a key and writes a value (a bloom filter reads it), and both
         // buffers have just the sizes that it copies for this map.
         bpf::check(unsafe {
-            libbpf_sys::bpf_map_lookup_elem(self.fd.as_raw_fd(), key, value.as_mut_ptr().cast())
+            libbpf_sys::bpf_map_lookup_elem_flags(
+                self.fd.as_raw_fd(),
+                key,
+                value.as_mut_ptr().cast(),
+                flags,
+            )
         })
         .map(drop)
     }
