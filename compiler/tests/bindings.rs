@@ -215,7 +215,7 @@ fn two_maps_of_one_name_are_named_with_both_places() {
     for (map, (name, line)) in plan.maps.iter_mut().zip([("a.b", 3), ("a_b", 7)]) {
         map.name = name.to_owned();
         map.source = Some(Source {
-            file: "a.bpf.c".to_owned(),
+            file: "a.bpf.c".into(),
             line,
         });
     }

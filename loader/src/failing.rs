@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 
+use crate::Recall;
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
@@ -28,7 +29,7 @@ pub struct FailingKernel<K, D> {
     live: Arc<AtomicUsize>,
     created: Mutex<Vec<u32>>,
     version: Option<KernelVersion>,
-    sleeps: Option<fn() -> Option<u64>>,
+    overlaps: bool,
 }
 
 /// A call that may be made to fail.
@@ -36,7 +37,7 @@ pub struct FailingKernel<K, D> {
 pub struct Fault<'a> {
     /// How many calls came before it.
     pub index: usize,
-    /// The method of [`Kernel`].
+    /// The method of [`Kernel`]; for each slot of a batch, once that has begun, `batch_element`.
     pub call: &'static str,
     /// What the call is about: the kernel's name of a map, the path or the id of calls that have
     /// only that (descriptors that they gave go by it as well), and otherwise nothing.
@@ -69,7 +70,7 @@ where
             live: Arc::default(),
             created: Mutex::default(),
             version: None,
-            sleeps: None,
+            overlaps: false,
         }
     }
 
@@ -82,12 +83,11 @@ where
         }
     }
 
-    /// Pretends that calls gain from being made at the same time, and that a thread has slept as
-    /// often as the function says when that thread asks it.
+    /// Pretends that calls gain from being made at the same time.
     #[must_use]
-    pub fn with_threads(self, sleeps: fn() -> Option<u64>) -> Self {
+    pub fn with_threads(self) -> Self {
         Self {
-            sleeps: Some(sleeps),
+            overlaps: true,
             ..self
         }
     }
@@ -140,6 +140,16 @@ where
             slots,
         };
         (self.decide)(fault).map_or(Ok(()), Err)
+    }
+
+    fn fill(
+        &self,
+        outer: &FailingFd<K::Fd>,
+        slots: &[(u32, &FailingFd<K::Fd>)],
+        recall: &Recall,
+    ) -> Result<(), BatchError> {
+        let slots: Vec<_> = slots.iter().map(|(index, map)| (*index, &map.fd)).collect();
+        self.inner.update_batch(&outer.fd, &slots, recall)
     }
 
     fn add_created(&self, id: u32) {
@@ -224,12 +234,31 @@ where
         Ok(self.wrap(fd, attributes.name))
     }
 
-    fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError> {
+    fn update_batch(
+        &self,
+        outer: &Self::Fd,
+        slots: &[(u32, &Self::Fd)],
+        recall: &Recall,
+    ) -> Result<(), BatchError> {
         let indices: Vec<u32> = slots.iter().map(|(index, _)| *index).collect();
         self.ask_about("update_batch", &outer.subject, &[], &indices)
             .map_err(|errno| BatchError { done: None, errno })?;
-        let slots: Vec<_> = slots.iter().map(|(index, map)| (*index, &map.fd)).collect();
-        self.inner.update_batch(&outer.fd, &slots)
+        for (done, (index, _)) in slots.iter().enumerate() {
+            let refused = if recall.is_recalled() {
+                Err(Recall::ERRNO)
+            } else {
+                self.ask_about("batch_element", &outer.subject, &[], &[*index])
+            };
+            if let Err(errno) = refused {
+                let begun = slots.get(..done).filter(|begun| !begun.is_empty());
+                begun.map_or(Ok(()), |begun| self.fill(outer, begun, &Recall::default()))?;
+                return Err(BatchError {
+                    done: Some(done),
+                    errno,
+                });
+            }
+        }
+        self.fill(outer, slots, recall)
     }
 
     fn update_slot(&self, outer: &Self::Fd, index: u32, map: &Self::Fd) -> Result<(), Errno> {
@@ -398,12 +427,7 @@ where
     }
 
     fn overlaps(&self) -> bool {
-        self.sleeps.is_some() || self.inner.overlaps()
-    }
-
-    fn sleeps(&self) -> Option<u64> {
-        self.sleeps
-            .map_or_else(|| self.inner.sleeps(), |sleeps| sleeps())
+        self.overlaps || self.inner.overlaps()
     }
 
     fn page_size(&self) -> u32 {

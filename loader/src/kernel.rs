@@ -7,6 +7,7 @@ use bpfplan_plan::compare::{Attributes, MapTypes};
 use bpfplan_plan::rules::{KernelVersion, errno_name};
 use bpfplan_plan::{MapType, rules};
 
+use crate::Recall;
 use crate::kconfig::KernelConfig;
 pub use crate::program_request::{
     MadeProgram, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
@@ -248,10 +249,16 @@ pub trait Kernel: Sync {
     fn create_map(&self, attributes: &MapAttributes<'_, Self::Fd>) -> Result<Self::Fd, Errno>;
 
     /// `BPF_MAP_UPDATE_BATCH`: puts maps into slots of an outer map whose keys are 4 bytes long.
+    /// Another thread may end it early through `recall`.
     ///
     /// # Errors
     /// The kernel's, and how far it got.
-    fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError>;
+    fn update_batch(
+        &self,
+        outer: &Self::Fd,
+        slots: &[(u32, &Self::Fd)],
+        recall: &Recall,
+    ) -> Result<(), BatchError>;
 
     /// `BPF_MAP_UPDATE_ELEM`: puts a map into a slot of an outer map, or a program into one of a
     /// program array.
@@ -398,12 +405,6 @@ pub trait Kernel: Sync {
     /// their order is that of the plan.
     fn overlaps(&self) -> bool {
         false
-    }
-
-    /// How often the calling thread has given up its CPU to wait for something, so that a caller
-    /// sees how often a call of it waited; `None`, as by default, if that is not known.
-    fn sleeps(&self) -> Option<u64> {
-        None
     }
 
     /// Page size in bytes.

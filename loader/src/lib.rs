@@ -77,6 +77,7 @@ pub use loaded::{Loaded, LoadedMap, LoadedProgram};
 pub use options::{LoadOptions, ProgramOptions, Programs, SlotPolicy};
 pub use recording::{KernelFacts, PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};
 pub use slots::Way;
+pub use slots::recall::Recall;
 pub use sys::{Descriptor, RealKernel};
 pub use unload::{Unloaded, unload};
 pub use zerocopy;

@@ -10,6 +10,7 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::{KernelVersion, Target};
 use bpfplan_plan::{Map, MaxEntries};
 
+use crate::Recall;
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
@@ -286,6 +287,7 @@ impl Kernel for RecordingKernel {
         &self,
         outer: &PretendFd,
         slots: &[(u32, &PretendFd)],
+        _: &Recall,
     ) -> Result<(), BatchError> {
         let mut state = lock(&self.state);
         if let Some(map) = state.maps.get_mut(&outer.id) {

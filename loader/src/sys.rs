@@ -29,6 +29,7 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
+use crate::Recall;
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapId, MapInfo, PathKind,
@@ -186,13 +187,14 @@ impl Kernel for RealKernel {
         &self,
         outer: &Descriptor,
         slots: &[(u32, &Descriptor)],
+        recall: &Recall,
     ) -> Result<(), BatchError> {
         let outer = outer
             .outer()
             .map_err(|errno| BatchError { done: None, errno })?;
         let keys: Vec<u32> = slots.iter().map(|(index, _)| *index).collect();
-        let values: Vec<u32> = slots.iter().map(|(_, map)| map.raw()).collect();
-        bpf::update_batch(outer, &keys, &values)
+        let values = recall.lend(slots.iter().map(|(_, map)| map.raw()));
+        bpf::update_batch(outer, &keys, values)
     }
 
     fn update_slot(&self, outer: &Descriptor, index: u32, map: &Descriptor) -> Result<(), Errno> {
@@ -335,10 +337,6 @@ impl Kernel for RealKernel {
 
     fn overlaps(&self) -> bool {
         true
-    }
-
-    fn sleeps(&self) -> Option<u64> {
-        bpf::sleeps()
     }
 
     fn page_size(&self) -> u32 {

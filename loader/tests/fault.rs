@@ -351,6 +351,7 @@ impl Failure<'_> {
             "create_map" => "creating the map",
             "info" if of_the_record => "reading the id of the record",
             "info" => "reading its id",
+            "batch_element" => "filling slot",
             "update_batch" | "update_slot" => "filling",
             "write" if of_the_record => "writing the record",
             "write" => "bytes of initial contents",

@@ -17,6 +17,7 @@ use crate::codes;
 use crate::kernel::{BatchError, Errno};
 use crate::slots::fan_out::{FanOut, Filling};
 use crate::slots::queue::Place;
+use crate::slots::recall::Recall;
 
 /// A key and the map for it.
 pub(super) type Item<'a> = (&'a [u8], &'a RawMap);
@@ -112,13 +113,14 @@ impl Filling for Inserts<'_> {
         (0, u32::try_from(*job).unwrap_or(u32::MAX))
     }
 
-    fn batch(&self, jobs: &[usize]) -> Result<(), BatchError> {
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for (key, inner) in jobs.iter().filter_map(|job| self.items.get(*job)) {
+    fn batch(&self, jobs: &[usize], recall: &Recall) -> Result<(), BatchError> {
+        let items = || jobs.iter().filter_map(|job| self.items.get(*job));
+        let mut keys = Vec::new();
+        for (key, _) in items() {
             keys.extend_from_slice(key);
-            values.extend(inner.as_raw_fd().to_ne_bytes());
         }
-        self.calls.update_batch(&keys, &values)
+        let fds = recall.lend(items().map(|(_, inner)| inner.as_raw_fd().cast_unsigned()));
+        self.calls.fill_batch(&keys, fds)
     }
 
     fn single(&self, job: &usize) -> Result<(), Errno> {
@@ -143,10 +145,6 @@ impl Filling for Inserts<'_> {
 
     fn overlaps(&self) -> bool {
         self.calls.overlaps()
-    }
-
-    fn sleeps(&self) -> Option<u64> {
-        self.calls.sleeps()
     }
 }
 

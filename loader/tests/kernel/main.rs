@@ -124,12 +124,12 @@ fn main() {
             fallbacks::kernels_that_lack_kinds_of_btf,
         ),
         (
-            "the_trial_tells_kernels_apart",
-            ways::the_trial_tells_kernels_apart,
+            "batches_tell_kernels_apart",
+            ways::batches_tell_kernels_apart,
         ),
         (
-            "slots_are_filled_on_threads",
-            ways::slots_are_filled_on_threads,
+            "a_slow_batch_is_taken_back",
+            ways::a_slow_batch_is_taken_back,
         ),
         (
             "the_first_bad_slot_is_blamed",
