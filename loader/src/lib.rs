@@ -57,6 +57,7 @@ mod reused_programs;
 mod reused_slots;
 mod slots;
 mod sys;
+mod together;
 mod unload;
 mod why;
 
