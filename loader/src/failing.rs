@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
@@ -30,6 +31,7 @@ pub struct FailingKernel<K, D> {
     created: Mutex<Vec<u32>>,
     version: Option<KernelVersion>,
     overlaps: bool,
+    patience: Option<Duration>,
 }
 
 /// A call that may be made to fail.
@@ -71,6 +73,7 @@ where
             created: Mutex::default(),
             version: None,
             overlaps: false,
+            patience: None,
         }
     }
 
@@ -88,6 +91,15 @@ where
     pub fn with_threads(self) -> Self {
         Self {
             overlaps: true,
+            ..self
+        }
+    }
+
+    /// Lets each batch of slots take so long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
             ..self
         }
     }
@@ -428,6 +440,14 @@ where
 
     fn overlaps(&self) -> bool {
         self.overlaps || self.inner.overlaps()
+    }
+
+    fn patience(&self, slots: usize) -> Duration {
+        self.patience.unwrap_or_else(|| self.inner.patience(slots))
+    }
+
+    fn cpus(&self) -> usize {
+        if self.overlaps { 2 } else { self.inner.cpus() }
     }
 
     fn page_size(&self) -> u32 {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bpfplan_plan::compare::{Attributes, MapTypes};
 use bpfplan_plan::rules::{KernelVersion, errno_name};
@@ -12,6 +13,7 @@ use crate::kconfig::KernelConfig;
 pub use crate::program_request::{
     MadeProgram, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
 };
+use crate::slots::recall::patience;
 pub use crate::sys::BtfCache;
 
 /// An error number of the kernel, as `bpf(2)` left it in `errno`.
@@ -405,6 +407,18 @@ pub trait Kernel: Sync {
     /// their order is that of the plan.
     fn overlaps(&self) -> bool {
         false
+    }
+
+    /// How long a batch of so many slots may take before what it has not done yet is taken back
+    /// and given to threads.
+    fn patience(&self, slots: usize) -> Duration {
+        patience(slots)
+    }
+
+    /// Number of CPUs that large maps are created on at the same time. Where there is one, as by
+    /// default, all calls are made in the order of the plan.
+    fn cpus(&self) -> usize {
+        1
     }
 
     /// Page size in bytes.

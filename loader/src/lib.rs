@@ -64,6 +64,7 @@ mod reused_programs;
 mod reused_slots;
 mod slots;
 mod sys;
+mod together;
 mod unload;
 mod why;
 

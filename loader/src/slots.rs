@@ -12,6 +12,7 @@ pub(crate) mod recall;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use bpfplan_plan::rules::{Call, KernelVersion};
 use bpfplan_plan::{Diagnostic, Map, Plan, Severity, SlotTarget};
@@ -291,5 +292,9 @@ impl<'a, K: Kernel> Filling for Filler<'a, K> {
 
     fn overlaps(&self) -> bool {
         self.kernel.overlaps()
+    }
+
+    fn patience(&self, slots: usize) -> Duration {
+        self.kernel.patience(slots)
     }
 }

@@ -339,6 +339,10 @@ impl Kernel for RealKernel {
         true
     }
 
+    fn cpus(&self) -> usize {
+        system::cpus()
+    }
+
     fn page_size(&self) -> u32 {
         u32::try_from(rustix::param::page_size()).unwrap_or(4096)
     }

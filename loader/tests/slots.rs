@@ -135,7 +135,12 @@ fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
         fills.lock().expect("nobody panics").push(fill);
         None
     })
-    .with_threads();
+    .with_threads()
+    .with_patience(if age.batch == Batch::WaitsEach {
+        GRACE_PERIOD
+    } else {
+        GIVE_UP
+    });
     let kernel = match age.version {
         Some((major, minor)) => kernel.with_version(KernelVersion { major, minor }),
         None => kernel,
@@ -148,7 +153,7 @@ fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
     let result = load_with(plan, &kernel, &options, &mut |progress| {
         match progress {
             Progress::Fill(way) => ways.push(way),
-            Progress::Filling => polls += 1,
+            Progress::GoOn => polls += 1,
             _ => {}
         }
         if polls > moments {

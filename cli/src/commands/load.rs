@@ -81,7 +81,7 @@ fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::R
         kconfig: wishes.kconfig,
     };
     let mut say = |progress: Progress<'_>| {
-        if args.verbose && progress != Progress::Filling {
+        if args.verbose && progress != Progress::GoOn {
             output::talk(&describe(&input.plan, progress));
         }
         caught = signals.pending().next();
@@ -386,7 +386,10 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
         Progress::Reuse { map, path } => format!("reuse {} from {}", name(map), path.display()),
         Progress::Again => "begin again: somebody else has changed the pins".to_owned(),
         Progress::Fill(way) => format!("fill slots {way}"),
-        Progress::Filling => "go on filling slots".to_owned(),
+        Progress::Together { maps, threads } => {
+            format!("create {} on {threads} threads", count(maps, "large map"))
+        }
+        Progress::GoOn => "go on".to_owned(),
         Progress::MakeDirectory(path) => format!("make {}", path.display()),
         Progress::Record(path) => format!("record the load in {}", path.display()),
         Progress::Pin { map, path } => format!("pin {} to {}", name(map), path.display()),

@@ -1,6 +1,7 @@
 //! The seam between the handles and whatever answers their calls.
 
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use std::fmt;
 
@@ -8,6 +9,7 @@ use bpfplan_plan::rules::KernelVersion;
 
 use super::info::Info;
 use crate::kernel::{BatchError, Errno};
+use crate::slots::recall::patience;
 
 /// What handles ask of a map; the real answers come from the system-call room. Buffers whose
 /// sizes are not the map's give `EINVAL`.
@@ -23,6 +25,11 @@ pub(crate) trait Elements: fmt::Debug + Send + Sync {
 
     /// Whether calls that wait gain from being made at the same time.
     fn overlaps(&self) -> bool;
+
+    /// As [`crate::Kernel::patience`].
+    fn patience(&self, slots: usize) -> Duration {
+        patience(slots)
+    }
 
     /// `BPF_MAP_LOOKUP_ELEM`.
     fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), Errno>;

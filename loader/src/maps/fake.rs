@@ -123,6 +123,14 @@ impl Elements for Fake {
         true
     }
 
+    fn patience(&self, _: usize) -> Duration {
+        if self.waits {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(3600)
+        }
+    }
+
     fn lookup(&self, key: &[u8], value: &mut [u8], _: u64) -> Result<(), Errno> {
         let elements = self.lock();
         let found = elements.get(key).ok_or(Errno::ENOENT)?;

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::rules::{Call, KernelVersion, misfit};
@@ -145,6 +146,10 @@ impl Filling for Inserts<'_> {
 
     fn overlaps(&self) -> bool {
         self.calls.overlaps()
+    }
+
+    fn patience(&self, slots: usize) -> Duration {
+        self.calls.patience(slots)
     }
 }
 

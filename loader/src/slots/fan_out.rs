@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::rules::{Call, KernelVersion};
@@ -81,6 +82,9 @@ pub(crate) trait Filling: Sync {
 
     /// As [`crate::Kernel::overlaps`].
     fn overlaps(&self) -> bool;
+
+    /// As [`crate::Kernel::patience`].
+    fn patience(&self, slots: usize) -> Duration;
 }
 
 pub(crate) struct FanOut<'f, S: Filling> {
@@ -173,7 +177,7 @@ impl<'f, S: Filling> FanOut<'f, S> {
     fn join<T: Sync>(&self, queue: &Queue<'_, T>, work: &impl Fn(&T), tell: Tell<'_>) {
         while let Some(item) = queue.take() {
             work(item);
-            if !self.tell(Progress::Filling, tell) {
+            if !self.tell(Progress::GoOn, tell) {
                 return;
             }
         }
@@ -184,7 +188,7 @@ impl<'f, S: Filling> FanOut<'f, S> {
         let Some(first) = group.first() else {
             return Outcome::Done;
         };
-        let (result, ended_at) = watch.over(group.len(), |recall| {
+        let (result, ended_at) = watch.over(self.filling.patience(group.len()), |recall| {
             let result = self.filling.batch(group, recall);
             let ended_at = result.as_ref().err().and_then(|it| recall.ended_at(*it));
             (result, ended_at)

@@ -17,11 +17,20 @@ use std::time::{Duration, Instant};
 
 use crate::kernel::{BatchError, Errno};
 
-/// How long a batch is left alone: longer than most grace periods, though that does not matter.
+/// How long every batch is left alone: longer than most grace periods, though that does not matter.
 const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How much longer for each slot: many times what the kernel takes to fill it.
 const PATIENCE_A_SLOT: Duration = Duration::from_micros(20);
+
+/// How often a watch without batches looks for some.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a batch of so many slots is left alone.
+pub(crate) fn patience(slots: usize) -> Duration {
+    let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+    PATIENCE.saturating_add(PATIENCE_A_SLOT.saturating_mul(slots))
+}
 
 /// A descriptor that nobody has.
 const NOBODYS: u32 = u32::MAX;
@@ -91,11 +100,10 @@ struct State {
 }
 
 impl Watch {
-    /// Makes a call for so many slots, while it is watched.
-    pub(super) fn over<T>(&self, slots: usize, call: impl FnOnce(&Recall) -> T) -> T {
+    /// Makes a call that may take so long, and is watched.
+    pub(super) fn over<T>(&self, patience: Duration, call: impl FnOnce(&Recall) -> T) -> T {
         let recall = Arc::new(Recall::default());
-        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-        let due = Instant::now() + PATIENCE + PATIENCE_A_SLOT.saturating_mul(slots);
+        let due = Instant::now() + patience;
         self.lock().batches.push((due, Arc::clone(&recall)));
         let result = call(&recall);
         self.lock()
@@ -116,9 +124,8 @@ impl Watch {
                 }
                 !late
             });
-            // Those that begin meanwhile have more time than that.
             let next = state.batches.iter().map(|(due, _)| *due - now).min();
-            let pause = next.map_or(PATIENCE, |next| next.min(PATIENCE));
+            let pause = next.map_or(PAUSE, |next| next.min(PATIENCE));
             let waited = self.ended.wait_timeout(state, pause);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }

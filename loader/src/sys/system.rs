@@ -176,6 +176,12 @@ pub(super) fn raise_memlock() -> Result<(), Errno> {
         .map_err(|errno| Errno(errno.raw_os_error()))
 }
 
+/// The CPUs that this thread may run on.
+pub(super) fn cpus() -> usize {
+    let set = rustix::thread::sched_getaffinity(None);
+    set.map_or(1, |set| usize::try_from(set.count()).unwrap_or(1))
+}
+
 /// The number of open descriptors. Kernels before 6.2 give the directory no size.
 fn open_fds() -> u64 {
     const FDS: &str = "/proc/self/fd";

@@ -17,6 +17,7 @@ mod privilege;
 mod release;
 #[path = "../sample/mod.rs"]
 mod sample;
+mod scale;
 mod templates;
 mod ways;
 
@@ -34,7 +35,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 32] = [
+    let tests: [(&str, Test); 34] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -134,6 +135,14 @@ fn main() {
         (
             "the_first_bad_slot_is_blamed",
             ways::the_first_bad_slot_is_blamed,
+        ),
+        (
+            "many_maps_and_slots_are_loaded",
+            scale::many_maps_and_slots_are_loaded,
+        ),
+        (
+            "too_few_descriptors_are_told",
+            scale::too_few_descriptors_are_told,
         ),
         (
             "outer_maps_are_filled_at_once",

@@ -250,9 +250,30 @@ pub(crate) fn many_slots() -> Plan {
     plan(maps)
 }
 
+/// Maps that are worth being created at the same time, and one that holds some of them.
+pub(crate) fn large_maps() -> Plan {
+    let hash = |name: &str, size| map(name, uapi::BPF_MAP_TYPE_HASH, [4, 8], size);
+    let counters = |name: &str| map(name, uapi::BPF_MAP_TYPE_PERCPU_ARRAY, [4, 8], 1024);
+    plan(vec![
+        hash("small", 4),
+        hash("left", 16_384),
+        counters("counters"),
+        outer(
+            "tables",
+            uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS,
+            4,
+            map("", uapi::BPF_MAP_TYPE_HASH, [4, 8], 16_384),
+            &[(0, "left"), (2, "right")],
+        ),
+        hash("right", 16_384),
+        counters("errors"),
+    ])
+}
+
 /// The samples with their names.
-pub(crate) fn all() -> [(&'static str, Plan); 3] {
+pub(crate) fn all() -> [(&'static str, Plan); 4] {
     [
+        ("large_maps", large_maps()),
         ("array_of_maps", array_of_maps()),
         ("mixed", mixed()),
         ("many_slots", many_slots()),
