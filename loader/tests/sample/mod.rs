@@ -66,7 +66,7 @@ pub(crate) fn outer(
     template.name = format!("{name}.inner");
     template.source = None;
     Map {
-        inner: Some(template),
+        inner: Some(Box::new(template)),
         slots: slots.collect(),
         ..map(name, map_type, [4, 4], max_entries)
     }
