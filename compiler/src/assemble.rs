@@ -8,13 +8,12 @@ use bpfplan_plan::rules::ProgramNeeds;
 use bpfplan_plan::rules::create::{self, Refusal};
 use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{
-    BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Slot, Template, rules, uapi,
+    BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Source, Template, rules, uapi,
 };
 use foldhash::HashMap;
 
 use crate::btf::view::View;
 use crate::codes;
-use crate::declaration::Declaration;
 use crate::definition::Definition;
 use crate::problems::Problems;
 use crate::types::{Numbers, Selection, Tags};
@@ -42,7 +41,9 @@ pub(crate) fn assemble(
 ) -> Maps {
     for map in &mut maps {
         propose_btf(map);
-        map.inner.iter_mut().for_each(propose_btf);
+        if let Some(inner) = &mut map.inner {
+            propose_btf(inner);
+        }
     }
     let (mut selection, mut kernel_types) = number(&view, tags, &maps);
     if refuse_btf(&view, &selection, &mut maps, problems) {
@@ -80,31 +81,21 @@ pub(crate) fn assemble(
     }
 }
 
-/// The map of a declaration; `id` gives the view's id of a type of the section.
-pub(crate) fn declared(
-    declaration: Declaration,
-    slots: Vec<Slot>,
-    id: &impl Fn(u32) -> TypeId,
-) -> Map {
-    let definition = &declaration.definition;
+/// The map of a declaration, without slots. Type ids are the section's.
+pub(crate) fn declared(name: &str, definition: &Definition, source: Option<Source>) -> Map {
     let inner = definition.inner.as_deref().map(|inner| {
-        let name = format!("{}.inner", declaration.name);
-        map::<NoTemplate>(name, inner, id, None)
+        let name = format!("{name}.inner");
+        Box::new(map::<NoTemplate>(name, inner, None, None))
     });
-    let map = map::<Template>(declaration.name, definition, id, inner);
-    Map {
-        slots,
-        source: declaration.source,
-        ..map
-    }
+    map::<Template>(name.to_owned(), definition, inner, source)
 }
 
-/// `fill_map_from_def` of libbpf; type ids are the view's until they are renumbered.
+/// `fill_map_from_def` of libbpf.
 fn map<I>(
     name: String,
     definition: &Definition,
-    id: &impl Fn(u32) -> TypeId,
-    inner: Option<I>,
+    inner: Option<Box<I>>,
+    source: Option<Source>,
 ) -> Map<I> {
     let map_type = MapType(definition.map_type);
     let max_entries = match definition.max_entries {
@@ -124,16 +115,22 @@ fn map<I>(
         map_extra: definition.map_extra,
         numa_node: definition.numa_node,
         pinning: definition.pinning(),
-        key_type: definition.key.map(id),
-        value_type: definition.value.map(id),
+        key_type: definition.key.map(TypeId),
+        value_type: definition.value.map(TypeId),
         btf: None,
         inner,
         slots: Vec::new(),
         data: None,
         externs: Vec::new(),
         with_programs: None,
-        source: None,
+        source,
     }
+}
+
+/// Gives a map the view's ids of its types; `id` gives them for those of the section.
+pub(crate) fn find_types<I>(map: &mut Map<I>, id: &impl Fn(TypeId) -> TypeId) {
+    map.key_type = map.key_type.map(id);
+    map.value_type = map.value_type.map(id);
 }
 
 /// Numbers the types of all maps: first those that the kernel gets, whose number this gives as

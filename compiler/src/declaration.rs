@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use bpfplan_plan::uapi::{self, BTF_KIND_STRUCT};
-use bpfplan_plan::{Code, Diagnostic, Source};
+use bpfplan_plan::{Code, Diagnostic, Map, Source};
 
+use crate::assemble;
 use crate::btf::raw::Raw;
 use crate::btf::shape::kind;
 use crate::bytes::MAX_NAME;
@@ -17,13 +18,14 @@ use crate::problems::Problems;
 /// A declared map.
 #[derive(Debug)]
 pub(crate) struct Declaration {
-    pub(crate) name: String,
-    /// Place of the variable among those of `.maps`; 0 for legacy maps.
+    /// The map without its slots; type ids are the section's.
+    pub(crate) map: Map,
+    /// Place of the variable among those of `.maps`.
     pub(crate) variable: usize,
     /// Offset of the variable in `.maps`, in bytes.
     pub(crate) offset: u32,
-    pub(crate) source: Option<Source>,
-    pub(crate) definition: Rc<Definition>,
+    /// Offset of `values` in the variable, if it has any.
+    pub(crate) values: Option<u32>,
 }
 
 /// The declarations of an object.
@@ -35,13 +37,15 @@ pub(crate) struct Declarations {
     pub(crate) types: Vec<u32>,
 }
 
-/// Reads the declarations of all variables. `names` are theirs, `sources` their places.
+/// Reads the declarations of all variables. `names` are theirs, `sources` their places; `each`
+/// gets the names of maps with what their structs declare.
 pub(crate) fn read(
     raw: &Raw<'_>,
     variables: &[Variable<'_>],
     names: &Names<'_>,
     section_size: u64,
     mut sources: Vec<Option<Source>>,
+    mut each: impl FnMut(&str, &Rc<Definition>),
     problems: &mut Problems,
 ) -> Declarations {
     let mut definitions = Definitions::new(raw);
@@ -49,7 +53,10 @@ pub(crate) fn read(
     let mut declarations = Vec::with_capacity(variables.len());
     for (place, variable) in variables.iter().enumerate() {
         let name = &*variable.name;
-        let first = names.find(name.as_bytes()).unwrap_or(place);
+        let first = match names.has_repeated() {
+            true => names.find(name.as_bytes()).unwrap_or(place),
+            false => place,
+        };
         let source = sources.get(first).and_then(Option::as_ref);
         let report = |code: Code, message: String| {
             Diagnostic::error(code, message)
@@ -95,17 +102,17 @@ pub(crate) fn read(
             let message = format!("the object has another arena, '{first}', and may have one only");
             problems.add(report(codes::TWO_ARENAS, message));
         }
+        each(name, &definition);
         declarations.push(Declaration {
-            name: name.to_owned(),
+            map: assemble::declared(name, &definition, None),
             variable: place,
             offset: variable.offset,
-            source: None,
-            definition,
+            values: definition.values,
         });
     }
     for declaration in &mut declarations {
         let source = sources.get_mut(declaration.variable);
-        declaration.source = source.and_then(Option::take);
+        declaration.map.source = source.and_then(Option::take);
     }
     Declarations {
         list: declarations,

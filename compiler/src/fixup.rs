@@ -13,7 +13,7 @@ use object::elf;
 use crate::btf::raw::{Raw, RawType};
 use crate::bytes::borrowed_text;
 use crate::codes;
-use crate::elf::{Elf, Stage, Symbol};
+use crate::elf::{Elf, Stage, Symbol, Symbols};
 use crate::externs::{KCONFIG, KSYMS};
 use crate::problems::Problems;
 
@@ -88,8 +88,9 @@ fn low_half(size: u64) -> u32 {
 struct Names<'a> {
     /// The first section of every name.
     sections: HashMap<&'a [u8], u64>,
-    /// The first global variable of every name (`find_elf_var_sym`).
-    variables: HashMap<&'a [u8], Symbol<'a>>,
+    /// The number of the first global variable of every name (`find_elf_var_sym`).
+    variables: HashMap<&'a [u8], usize>,
+    symbols: Symbols<'a>,
     /// Whether the object is one of several that will be linked.
     part: bool,
 }
@@ -99,21 +100,25 @@ impl<'a> Names<'a> {
         let mut this = Self {
             sections: HashMap::default(),
             variables: HashMap::with_capacity(elf.symbols.len()),
+            symbols: elf.symbols,
             part: matches!(elf.stage, Stage::Part),
         };
         for section in elf.sections.iter().skip(1) {
             this.sections.entry(section.name).or_insert(section.size);
         }
-        for symbol in elf
-            .symbols
-            .iter()
-            .filter(|it| it.kind == elf::STT_OBJECT && it.is_global())
-        {
-            if let Some(name) = symbol.name() {
-                this.variables.entry(name).or_insert(symbol);
+        for (number, symbol) in elf.symbols.iter().enumerate() {
+            if symbol.kind == elf::STT_OBJECT
+                && symbol.is_global()
+                && let Some(name) = symbol.name()
+            {
+                this.variables.entry(name).or_insert(number);
             }
         }
         this
+    }
+
+    fn variable(&self, name: &[u8]) -> Option<Symbol<'a>> {
+        self.symbols.get(*self.variables.get(name)?)
     }
 }
 
@@ -166,7 +171,7 @@ fn fix<'a>(
             linkage: linkage(&var),
         };
         if matches!(variable.linkage, Linkage::Global | Linkage::Unknown) {
-            let Some(symbol) = names.variables.get(bytes) else {
+            let Some(symbol) = names.variable(bytes) else {
                 let name = &variable.name;
                 let message = format!("'{name}' in section {place} has no global symbol");
                 problems.add(

@@ -99,7 +99,7 @@ fn integer(ty: &RawType<'_>) -> Option<ExternKind> {
 }
 
 /// The type behind modifiers, if libbpf finds its size (`btf__resolve_size`).
-fn skip<'r, 'a>(raw: &'r Raw<'a>, mut id: u32, hops: &mut usize) -> Option<RawType<'a>> {
+fn skip<'a>(raw: &Raw<'a>, mut id: u32, hops: &mut usize) -> Option<RawType<'a>> {
     loop {
         *hops += 1;
         let ty = raw.get(id).filter(|_| *hops <= MAX_HOPS)?;

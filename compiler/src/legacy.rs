@@ -12,10 +12,11 @@ mod layout;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use bpfplan_plan::{Code, Diagnostic, MapType, Slot, SlotTarget, Source, uapi};
+use bpfplan_plan::{Code, Diagnostic, Map, MapType, Slot, SlotTarget, Source, uapi};
 use foldhash::{HashMap, HashSet};
 use object::elf::{STB_LOCAL, STT_SECTION};
 
+use crate::assemble;
 use crate::btf::raw::Raw;
 use crate::btf::shape;
 use crate::bytes::{text, u32_at};
@@ -31,8 +32,8 @@ use layout::{Fields, Layout};
 /// What an object declares in the section `maps`.
 #[derive(Debug, Default)]
 pub(crate) struct Legacy {
-    /// The maps with their slots, in the order of the section.
-    pub(crate) maps: Vec<(Declaration, Vec<Slot>)>,
+    /// The maps in the order of the section; type ids are those of the BTF section.
+    pub(crate) maps: Vec<Map>,
     /// The types of all keys and values.
     pub(crate) types: Vec<u32>,
 }
@@ -224,7 +225,7 @@ impl Found {
         let sources: HashMap<&str, Source> = sources
             .filter_map(|(map, source)| Some((map.name.as_str(), source.clone()?)))
             .collect();
-        let declared: HashSet<&str> = declared.iter().map(|it| it.name.as_str()).collect();
+        let declared: HashSet<&str> = declared.iter().map(|it| it.map.name.as_str()).collect();
         let mut definitions = Vec::with_capacity(self.maps.len());
         for map in &self.maps {
             let source = sources.get(map.name.as_str());
@@ -264,20 +265,14 @@ impl Found {
             legacy
                 .types
                 .extend(definition.key.iter().chain(&definition.value));
-            let declaration = Declaration {
-                name: map.name.clone(),
-                variable: 0,
-                offset: 0,
-                source: source.cloned(),
-                definition: Rc::new(definition),
-            };
             let slot = |(index, name)| Slot {
                 index,
                 target: SlotTarget::Map(name),
             };
-            legacy
-                .maps
-                .push((declaration, filled.into_iter().map(slot).collect()));
+            legacy.maps.push(Map {
+                slots: filled.into_iter().map(slot).collect(),
+                ..assemble::declared(&map.name, &definition, source.cloned())
+            });
         }
         legacy
     }

@@ -44,12 +44,11 @@ mod types;
 use bpfplan_plan::contents::MAX_TOTAL;
 use bpfplan_plan::types::{Linkage as VarLinkage, SecVar, Type, TypeId};
 use bpfplan_plan::{Contents, Diagnostic, Map, Object, Plan, format, rules};
-use foldhash::HashMap;
 use sha2::{Digest, Sha256};
 
 use assemble::Maps;
 use btf::raw::Raw;
-use btf::reach::{Form, Node};
+use btf::reach::{Form, Node, index};
 use btf::view::View;
 use declaration::Declarations;
 use elf::{Elf, Stage};
@@ -63,7 +62,8 @@ use struct_ops::StructOps;
 /// How to compile.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Whether the plan gets the object's SHA-256; only plans that are written need it.
+    /// Whether the plan gets the SHA-256 of the object and of initial contents; only plans that
+    /// are written need it.
     pub hash: bool,
 }
 
@@ -119,7 +119,7 @@ fn plan(
     if elf.maps.is_none() {
         programs::check(elf, &[], problems);
     }
-    let plan = Plan {
+    let mut plan = Plan {
         version: format::VERSION,
         object: Object {
             name,
@@ -135,6 +135,9 @@ fn plan(
         btf: maps.btf,
         contents: maps.contents,
     };
+    if options.hash {
+        plan.hash_contents();
+    }
     rules::slot_errors(&plan)
         .into_iter()
         .for_each(|diagnostic| problems.add(diagnostic));
@@ -205,12 +208,15 @@ fn read_maps(
         .unwrap_or_else(|| Ok(Types::default()))
         .map_err(|diagnostic| problems.add(diagnostic))
         .ok()?;
-    let slots = slots::collect(elf, variables, &names, &declarations.list, problems);
-    let declared = declarations.list.into_iter().zip(slots);
-    let count = legacy.maps.len() + declared.len() + globals.len() + struct_ops.len() + 1;
-    let mut maps: Vec<Map> = Vec::with_capacity(count);
-    for (declaration, slots) in legacy.maps.into_iter().chain(declared) {
-        maps.push(assemble::declared(declaration, slots, &|id| types.id(id)));
+    slots::fill(elf, variables, &names, &mut declarations.list, problems);
+    let declared = declarations.list.into_iter();
+    let mut maps: Vec<Map> = declared.map(|declaration| declaration.map).collect();
+    maps.splice(0..0, legacy.maps);
+    for map in &mut maps {
+        assemble::find_types(map, &|id| types.id(id.0));
+        if let Some(inner) = &mut map.inner {
+            assemble::find_types(inner, &|id| types.id(id.0));
+        }
     }
     let mut ids = types.sections.iter().copied();
     maps.extend(globals.iter().map(|global| {
@@ -289,7 +295,8 @@ fn declarations(
         return Declarations::default();
     };
     let sources = source::find(elf, names);
-    let declarations = declaration::read(raw, variables, names, section.size, sources, problems);
+    let size = section.size;
+    let declarations = declaration::read(raw, variables, names, size, sources, |_, _| (), problems);
     programs::check(elf, variables, problems);
     declarations
 }
@@ -299,8 +306,8 @@ fn declarations(
 struct Types {
     view: View,
     tags: types::Tags,
-    /// The view's ids by those of the section, of keys and values.
-    ids: HashMap<u32, TypeId>,
+    /// The view's ids by those of the section; 0 for what is no key and no value.
+    ids: Vec<u32>,
     /// The DATASECs of the sections of global data.
     sections: Vec<TypeId>,
 }
@@ -308,7 +315,7 @@ struct Types {
 impl Types {
     /// The view's id of a type of a key or value.
     fn id(&self, id: u32) -> TypeId {
-        self.ids.get(&id).copied().unwrap_or(TypeId::VOID)
+        TypeId(self.ids.get(index(id)).copied().unwrap_or_default())
     }
 }
 
@@ -327,7 +334,12 @@ fn decode(raw: &Raw<'_>, types: &[u32], sections: &[&Datasec<'_>]) -> Result<Typ
     btf::cycles::check(&view)?;
     let tags = types::Tags::new(&view, &trimmed);
     let mut roots = trimmed.roots.iter().copied().map(TypeId);
-    let ids = types.iter().copied().zip(roots.by_ref()).collect();
+    let mut ids = vec![0; raw.len().saturating_add(1)];
+    for (id, root) in types.iter().zip(roots.by_ref()) {
+        if let Some(place) = ids.get_mut(index(*id)) {
+            *place = root.0;
+        }
+    }
     let sections = sections
         .iter()
         .map(|section| add_datasec(&mut view, section, &mut roots))

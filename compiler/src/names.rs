@@ -29,6 +29,11 @@ impl<'n> Names<'n> {
         self.len
     }
 
+    /// Whether a name is there twice.
+    pub(crate) fn has_repeated(&self) -> bool {
+        self.places.len() < self.len
+    }
+
     /// The first place of that name.
     pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
         self.places.get(name).copied()

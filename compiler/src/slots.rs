@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bpfplan_plan::{Code, Diagnostic, Endianness, MapType, Slot, SlotTarget, Source, uapi};
+use bpfplan_plan::{Code, Diagnostic, Endianness, Slot, SlotTarget, Source, uapi};
 use foldhash::HashMap;
 use object::elf::{SHT_CREL, SHT_REL, SHT_RELA};
 
@@ -20,26 +20,25 @@ const POINTER: u32 = 8;
 /// `R_BPF_DATA_64`, gcc's relocation for a pointer.
 const R_BPF_DATA_64: u64 = 12;
 
-/// The slots of every declaration, by index and in the order of the declarations.
+/// Gives the declarations their slots, by index.
 ///
 /// `variables` are all of `.maps`, those included whose declaration has an error; `names` are
 /// theirs.
-pub(crate) fn collect(
+pub(crate) fn fill(
     elf: &Elf<'_>,
     variables: &[Variable<'_>],
     names: &Names<'_>,
-    declarations: &[Declaration],
+    declarations: &mut [Declaration],
     problems: &mut Problems,
-) -> Vec<Vec<Slot>> {
-    let mut slots: Vec<Filled> = Vec::new();
-    slots.resize_with(declarations.len(), Filled::default);
+) {
+    let mut late = Late::default();
     let sections: Vec<_> = elf
         .sections
         .iter()
         .filter(|section| is_for_maps(elf, section))
         .collect();
     if sections.is_empty() {
-        return slots.into_iter().map(Filled::into_slots).collect();
+        return;
     }
     let targets = Targets::new(elf, variables, names, declarations);
     let owners = Owners::new(variables);
@@ -65,16 +64,17 @@ pub(crate) fn collect(
                 let Some(place) = targets.declaration(owner) else {
                     continue;
                 };
-                let Some(declaration) = declarations.get(place) else {
+                let Some(declaration) = declarations.get_mut(place) else {
                     continue;
                 };
                 match slot(elf, &targets, declaration, &relocation, problems) {
                     Ok(Some(slot)) => {
                         let index = slot.index;
-                        if slots.get_mut(place).is_some_and(|it| it.insert(slot)) {
+                        let map = &mut declaration.map;
+                        if late.insert(place, &mut map.slots, slot) {
                             problems.add(
                                 Diagnostic::warning(codes::SLOT_TWICE, "two relocations fill it")
-                                    .map(&declaration.name)
+                                    .map(&map.name)
                                     .field(format!("values[{index}]"))
                                     .note("the last one counts, as in libbpf"),
                             );
@@ -86,45 +86,42 @@ pub(crate) fn collect(
             }
         }
     }
-    slots.into_iter().map(Filled::into_slots).collect()
-}
-
-/// The slots of a map so far.
-#[derive(Default)]
-struct Filled {
-    /// Those that came in the order of their indices, as compilers write them.
-    ordered: Vec<Slot>,
-    /// All others.
-    others: BTreeMap<u32, SlotTarget>,
-}
-
-impl Filled {
-    /// Fills a slot; says whether it was filled before.
-    fn insert(&mut self, slot: Slot) -> bool {
-        let Slot { index, target } = slot;
-        if self.ordered.last().is_none_or(|last| last.index < index) {
-            self.ordered.push(Slot { index, target });
-            return false;
-        }
-        let place = self.ordered.binary_search_by_key(&index, |slot| slot.index);
-        match place.ok().and_then(|place| self.ordered.get_mut(place)) {
-            Some(slot) => {
-                slot.target = target;
-                true
-            }
-            None => self.others.insert(index, target).is_some(),
+    for (place, others) in late.0 {
+        if let Some(declaration) = declarations.get_mut(place) {
+            let slots = &mut declaration.map.slots;
+            slots.extend(
+                others
+                    .into_iter()
+                    .map(|(index, target)| Slot { index, target }),
+            );
+            slots.sort_by_key(|slot| slot.index);
         }
     }
+}
 
-    /// The slots by index.
-    fn into_slots(mut self) -> Vec<Slot> {
-        if !self.others.is_empty() {
-            let others = self.others.into_iter();
-            self.ordered
-                .extend(others.map(|(index, target)| Slot { index, target }));
-            self.ordered.sort_by_key(|slot| slot.index);
+/// Slots that do not come in the order of their indices, as compilers write them, by the place of
+/// the declaration.
+#[derive(Default)]
+struct Late(HashMap<usize, BTreeMap<u32, SlotTarget>>);
+
+impl Late {
+    /// Adds a slot to those of a declaration; says whether it was filled before.
+    fn insert(&mut self, place: usize, filled: &mut Vec<Slot>, slot: Slot) -> bool {
+        if filled.last().is_none_or(|last| last.index < slot.index) {
+            filled.push(slot);
+            return false;
         }
-        self.ordered
+        let found = filled.binary_search_by_key(&slot.index, |slot| slot.index);
+        match found.ok().and_then(|found| filled.get_mut(found)) {
+            Some(known) => {
+                known.target = slot.target;
+                true
+            }
+            None => {
+                let others = self.0.entry(place).or_default();
+                others.insert(slot.index, slot.target).is_some()
+            }
+        }
     }
 }
 
@@ -282,15 +279,15 @@ fn slot(
 ) -> Result<Option<Slot>, Box<Diagnostic>> {
     let at_owner = |diagnostic: Diagnostic| {
         diagnostic
-            .map(&owner.name)
-            .at(owner.source.as_ref(), "declared here")
+            .map(&owner.map.name)
+            .at(owner.map.source.as_ref(), "declared here")
     };
     let fail = |code: Code, message: String| {
         Err(Box::new(
             at_owner(Diagnostic::error(code, message)).field("values"),
         ))
     };
-    let map_type = MapType(owner.definition.map_type);
+    let map_type = owner.map.map_type;
     let target = || relocation.target();
     let inside = relocation.offset.saturating_sub(u64::from(owner.offset));
     if !map_type.is_outer() && map_type.0 != uapi::BPF_MAP_TYPE_PROG_ARRAY {
@@ -300,7 +297,7 @@ fn slot(
         );
         return fail(codes::NO_SLOTS, message);
     }
-    let values = owner.definition.values.map(u64::from);
+    let values = owner.values.map(u64::from);
     let Some(place) = values.and_then(|values| inside.checked_sub(values)) else {
         let message = format!(
             "{} stands at byte {inside} of it, outside of its values",
@@ -336,14 +333,11 @@ fn slot(
                 None,
             );
         }
-        let definition = &owner.definition;
-        if map_type.0 == uapi::BPF_MAP_TYPE_HASH_OF_MAPS && definition.key_size != 4 {
+        let key_size = owner.map.key_size;
+        if map_type.0 == uapi::BPF_MAP_TYPE_HASH_OF_MAPS && key_size != 4 {
             return fail(
                 codes::SLOT_KEY_SIZE,
-                format!(
-                    "its key has {} bytes, static slots need four",
-                    definition.key_size
-                ),
+                format!("its key has {key_size} bytes, static slots need four"),
                 Some("fill the map at run time, or declare a key of four bytes"),
             );
         }
@@ -357,8 +351,8 @@ fn slot(
         warn_offset(
             elf,
             variable,
-            owner.source.as_ref(),
-            &owner.name,
+            owner.map.source.as_ref(),
+            &owner.map.name,
             index,
             relocation,
             problems,

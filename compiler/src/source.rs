@@ -145,14 +145,13 @@ impl<'s> Search<'s, '_> {
                     .ok()
             });
             if let Some(table) = table {
-                // What cannot be read ends the unit.
                 self.unit(header, table);
             }
         }
     }
 
-    /// Looks at the variables of a unit that stand in no function and no type; `None` if its end
-    /// was not reached.
+    /// Looks at the variables of a unit that stand in no function and no type; `None` unless all
+    /// that were missing were found.
     fn unit(
         &mut self,
         header: &UnitHeader<Reader<'s>>,
@@ -169,38 +168,18 @@ impl<'s> Search<'s, '_> {
         };
         // Compilers define a variable once in a unit, so nothing new follows after the last one.
         let mut missing = self.wanted.len();
-        // Entries below this depth stand in a function, a type ...
-        let mut inside = isize::MAX;
-        let mut entries = Entries::new(header, abbreviations)?;
-        while let Some(entry) = entries.next()? {
-            self.budget = self.budget.checked_sub(entry.shape.cost)?;
-            let depth = entry.depth;
-            let wanted = match entry.shape.tag {
-                constants::DW_TAG_compile_unit | constants::DW_TAG_variable => true,
-                constants::DW_TAG_subprogram => self.all,
-                _ => false,
-            };
-            if depth > inside || !wanted {
-                entries.skip(&entry)?;
-                if depth <= inside {
-                    inside = if entry.shape.open { isize::MAX } else { depth };
-                }
-                continue;
-            }
-            if entry.shape.tag == constants::DW_TAG_compile_unit {
-                inside = isize::MAX;
+        let mut entries = Entries::new(header, abbreviations, self.all)?;
+        while missing > 0 {
+            let entry = entries.next(&mut self.budget)?;
+            if entry.tag == constants::DW_TAG_compile_unit {
                 let root = entries.root(&entry)?;
                 unit.strings.base = root.strings.unwrap_or(unit.strings.base);
                 unit.files = root.files.or(unit.files);
                 continue;
             }
-            inside = depth;
             let variable = entries.variable(&entry)?;
             if self.variable(&variable, &mut unit).is_some() {
                 missing = missing.saturating_sub(1);
-            }
-            if missing == 0 {
-                break;
             }
         }
         Some(())

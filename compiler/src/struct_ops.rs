@@ -210,7 +210,7 @@ fn is_function_pointer(raw: &Raw<'_>, id: u32) -> bool {
     target.is_some_and(|ty| ty.kind == BTF_KIND_FUNC_PROTO)
 }
 
-fn skip<'r, 'a>(raw: &'r Raw<'a>, mut id: u32) -> Option<RawType<'a>> {
+fn skip<'a>(raw: &Raw<'a>, mut id: u32) -> Option<RawType<'a>> {
     // Longer than any that a compiler writes; a circle has no end.
     for _ in 0..MAX_HOPS * MAX_HOPS {
         let ty = raw.get(id)?;

@@ -495,7 +495,7 @@ impl<'a, K: Kernel> Load<'a, K> {
                 filled: filled.get(&index).copied().unwrap_or(0),
                 max_entries: created.max_entries,
                 btf: created.btf,
-                template: map.inner.as_ref().map(|inner| {
+                template: map.inner.as_deref().map(|inner| {
                     let made = || template_btf.get(&index).copied();
                     // No template was made for a map that was there or came with the programs;
                     // its inner maps may have types all the same.

@@ -128,7 +128,7 @@ pub struct Map<I = Template> {
     /// The type ids that the kernel gets, `None` where it gets no BTF for this map.
     pub btf: Option<BtfIds>,
     /// The inner template of an outer map.
-    pub inner: Option<I>,
+    pub inner: Option<Box<I>>,
     /// Static slots of an outer map or a program array, ascending by index.
     pub slots: Vec<Slot>,
     /// Initial contents of a map of global data, or of the variables in an arena; other maps from
@@ -397,8 +397,11 @@ pub enum SlotTarget {
 pub struct Data {
     /// Size in bytes.
     pub size: u32,
-    /// SHA-256 of the bytes in lower-case hex.
-    pub sha256: String,
+    /// SHA-256 of the bytes in lower-case hex. Plans that are loaded as they are compiled have
+    /// none; it is written as an empty string.
+    #[serde(with = "crate::contents::sha256_text")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub sha256: Option<String>,
     /// Whether the map is frozen after the contents are written.
     pub frozen: bool,
 }

@@ -216,7 +216,7 @@ pub(super) trait WithInner {
 
 impl WithInner for Map {
     fn inner_handle(&self, items: &mut Items<'_>, name: &str) -> Option<Handle> {
-        let inner = self.inner.as_ref()?;
+        let inner = self.inner.as_deref()?;
         Some(handle(items, inner, &format!("{name}__inner"), None))
     }
 }

@@ -86,9 +86,9 @@ impl<'a> Reach<'a> {
     /// Whether a pointer to this type loses its pointee: a named struct or union without a tag.
     /// An anonymous one cannot be declared forward and stays.
     fn is_cut(&mut self, id: u32) -> Result<bool, Diagnostic> {
-        let end = self.end(id)?;
+        let (end, ty) = self.end(id)?;
         let named = |ty: &RawType<'_>| ty.is_composite() && !self.raw.name(ty.name).is_empty();
-        Ok(!end.tagged && self.raw.get(end.id).filter(named).is_some())
+        Ok(!end.tagged && ty.is_some_and(|ty| named(&ty)))
     }
 
     /// Skips modifiers, type tags and typedefs: the id and type at the end of the chain.
@@ -96,26 +96,27 @@ impl<'a> Reach<'a> {
         &mut self,
         id: u32,
     ) -> Result<(u32, Option<RawType<'a>>), Diagnostic> {
-        let end = self.end(id)?;
-        Ok((end.id, self.raw.get(end.id)))
+        let (end, ty) = self.end(id)?;
+        Ok((end.id, ty))
     }
 
-    /// Follows modifiers and typedefs.
-    fn end(&mut self, start: u32) -> Result<End, Diagnostic> {
+    /// Follows modifiers and typedefs to their end, which has this type.
+    fn end(&mut self, start: u32) -> Result<(End, Option<RawType<'a>>), Diagnostic> {
         let mut end = End {
             id: start,
             tagged: false,
         };
         for _ in 0..SHORT {
-            match self.raw.get(end.id).filter(RawType::is_modifier) {
-                Some(ty) => {
+            match self.raw.get(end.id) {
+                Some(ty) if ty.is_modifier() => {
                     end.tagged |= is_tag(&ty);
                     end.id = ty.last;
                 }
-                None => return Ok(end),
+                ty => return Ok((end, ty)),
             }
         }
-        self.long_end(start)
+        let end = self.long_end(start)?;
+        Ok((end, self.raw.get(end.id)))
     }
 
     /// As [`Reach::end`]: every type is visited once in all calls together.

@@ -241,13 +241,20 @@ fn maps(
     let size = section.map_or(0, |section| section.size);
     let names = Names::new(defined.iter().map(|variable| &*variable.name));
     let known = defined.iter().map(|it| sources.get(&*it.name).cloned());
-    let declarations = declaration::read(raw, &defined, &names, size, known.collect(), problems);
+    let mut maps = HashMap::new();
+    let keep = |name: &str, definition: &Rc<Definition>| {
+        maps.insert(name.to_owned(), Rc::clone(definition));
+    };
+    let declarations =
+        declaration::read(raw, &defined, &names, size, known.collect(), keep, problems);
     let mut types = declarations.types;
-    let mut maps = extern_maps(raw, &declared, sources, &mut types, problems);
+    let declared = extern_maps(raw, &declared, sources, &mut types, problems);
     // Refuses circles of types.
     crate::decode(raw, &types, &[])?;
-    let declarations = declarations.list.into_iter();
-    maps.extend(declarations.map(|it| (it.name, it.definition)));
+    // Of a name that is there twice, the definition counts.
+    for (name, definition) in declared {
+        maps.entry(name).or_insert(definition);
+    }
     check_slots(elf, &defined, problems);
     Ok(maps)
 }

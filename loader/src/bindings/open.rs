@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bpfplan_plan::overrides::{Override, Overrides};
-use bpfplan_plan::{Contents, Data, Diagnostic, Plan, contents, format, validate};
+use bpfplan_plan::{Contents, Diagnostic, Plan, contents, format, validate};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{ErrorKind, LoadError};
@@ -123,7 +123,7 @@ fn set(plan: &mut Plan, name: &str, bytes: &[u8]) {
     if present.map_or(&[][..], |stored| &stored.bytes) == bytes {
         return;
     }
-    map.data = Some(Data::new(bytes, data.size, data.frozen));
+    map.data = Some(data.changed(bytes, data.size));
     plan.contents.retain(|stored| stored.map != name);
     if bytes.is_empty() {
         return;

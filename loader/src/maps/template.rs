@@ -53,7 +53,7 @@ impl InnerTemplate {
     /// [`codes::TEMPLATE_UNKNOWN`] if the plan has no such map, or it has no template.
     pub fn from_plan(plan: &Plan, outer: &str) -> Result<Self, MapError> {
         let map = plan.map(outer);
-        let template = map.and_then(|map| Some((map, map.inner.as_ref()?)));
+        let template = map.and_then(|map| Some((map, map.inner.as_deref()?)));
         let (map, template) = template.ok_or_else(|| {
             let what = match map {
                 None => "the plan has no such map",

@@ -66,7 +66,7 @@ pub(crate) fn outer(
     template.name = format!("{name}.inner");
     template.source = None;
     Map {
-        inner: Some(template),
+        inner: Some(Box::new(template)),
         slots: slots.collect(),
         ..map(name, map_type, [4, 4], max_entries)
     }
@@ -75,7 +75,11 @@ pub(crate) fn outer(
 /// A plan with these maps, with BTF if one of them wants it.
 pub(crate) fn plan(maps: Vec<Map>) -> Plan {
     let wants_btf = maps.iter().any(|map| {
-        map.btf.is_some() || map.inner.as_ref().is_some_and(|inner| inner.btf.is_some())
+        map.btf.is_some()
+            || map
+                .inner
+                .as_deref()
+                .is_some_and(|inner| inner.btf.is_some())
     });
     let types = if wants_btf { types() } else { Vec::new() };
     let btf = if wants_btf {

@@ -59,7 +59,7 @@ impl ProgramNeeds {
     #[must_use]
     pub fn of(&self, map: &Map) -> Option<WithPrograms> {
         let roots =
-            || self.has_roots(map) || map.inner.as_ref().is_some_and(|it| self.has_roots(it));
+            || self.has_roots(map) || map.inner.as_deref().is_some_and(|it| self.has_roots(it));
         match map.map_type.0 {
             uapi::BPF_MAP_TYPE_STRUCT_OPS => Some(WithPrograms::StructOps),
             uapi::BPF_MAP_TYPE_ARENA => map.data.as_ref().map(|_| WithPrograms::ArenaData),
