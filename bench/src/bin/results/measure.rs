@@ -21,6 +21,9 @@ pub(crate) struct Effort {
     pub(crate) only_time: bool,
 }
 
+/// More slots than these take a peer a minute, so that only the time is measured, and once.
+const MANY: u32 = 1024;
+
 /// Measures these objects, `NAME.bpf.o` in a directory.
 pub(crate) fn all(directory: &Path, names: &[String], effort: Effort) -> Result<Figures> {
     let machine = Machine::here()?;
@@ -80,7 +83,7 @@ impl<'a> Subject<'a> {
                 measured.load_ms.push(self.load_ms(*loader)?);
             }
         }
-        if !effort.only_time {
+        if !effort.only_time && self.slots <= MANY {
             for (loader, measured) in &mut loaders {
                 if *loader != Loader::Ahead {
                     measured.open_instructions = Some(self.instructions(*loader)?);
@@ -97,11 +100,11 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Slots one by one take seconds: what takes that long varies little.
+    /// What takes seconds varies little.
     fn rounds(&self, effort: Effort) -> usize {
         match self.slots {
             0..=64 => effort.rounds,
-            65..=1024 => effort.rounds.min(3),
+            65..=MANY => effort.rounds.min(3),
             _ => 1,
         }
     }

@@ -9,7 +9,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::figures::{Figures, Loader};
 
-const SIZE: (u32, u32) = (760, 440);
+const SIZE: (u32, u32) = (760, 420);
 
 /// Readable on white and on black, as the lines are.
 const TEXT: RGBColor = RGBColor(128, 134, 143);
@@ -102,7 +102,7 @@ fn draw(
     let mut chart = ChartBuilder::on(&area)
         .margin(12)
         .margin_right(86)
-        .x_label_area_size(52)
+        .x_label_area_size(50)
         .y_label_area_size(76)
         .build_cartesian_2d(slots, milliseconds.log_scale())?;
     chart
@@ -110,11 +110,11 @@ fn draw(
         .axis_style(GRID)
         .bold_line_style(GRID)
         .light_line_style(TRANSPARENT)
-        .set_all_tick_mark_size(0)
+        .set_all_tick_mark_size(7)
         .label_style(font(14))
         .axis_desc_style(font(15))
-        .x_desc("slots in the map of maps")
-        .y_desc("object to filled maps")
+        .x_desc("filled slots of a map of maps")
+        .y_desc("time from the object to filled maps")
         .x_label_formatter(&|slots| format!("{slots:.0}"))
         .y_label_formatter(&|ms| time(*ms))
         .draw()?;
