@@ -409,13 +409,13 @@ impl Member {
             .unwrap_or_default();
         format!(
             "{gap}{}{bits}{};",
-            declarator(&self.ty, name.to_owned()),
+            declarator(&self.ty, name),
             self.attributes
         )
     }
 }
 
-fn declarator(ty: &Ty, name: String) -> String {
+fn declarator(ty: &Ty, name: &str) -> String {
     match ty {
         Ty::Number(index) => format!("{} {name}", NUMBERS[*index].0),
         Ty::Bool => format!("_Bool {name}"),
@@ -423,8 +423,8 @@ fn declarator(ty: &Ty, name: String) -> String {
         Ty::Pointer => format!("const struct unknown *{name}"),
         Ty::Function => format!("int (*{name})(void *, int)"),
         Ty::Enum(tag, _) => format!("enum {tag} {name}"),
-        Ty::Array(element, 0) => declarator(element, format!("{name}[]")),
-        Ty::Array(element, length) => declarator(element, format!("{name}[{length}]")),
+        Ty::Array(element, 0) => declarator(element, &format!("{name}[]")),
+        Ty::Array(element, length) => declarator(element, &format!("{name}[{length}]")),
         Ty::Body(body) => format!("{} {name}", body.c_name()),
     }
 }
