@@ -1,16 +1,19 @@
 //! Handing maps over to libbpf-rs and aya, by the features of their names.
 
 #![allow(
-    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
+    clippy::unwrap_used,
     reason = "tests fail by panic"
 )]
 
 #[path = "support/privilege.rs"]
 mod privilege;
 #[path = "sample/mod.rs"]
-#[allow(dead_code, reason = "other tests use more of it")]
 mod sample;
 
 use std::os::fd::AsFd as _;
