@@ -24,6 +24,9 @@ const KIB: u64 = 500;
 /// What it takes for the memory per CPU of one element, in nanoseconds.
 const PER_CPU: u64 = 1000;
 
+/// Bytes that the kernel needs for an element besides key and value, at most.
+const OVERHEAD: u64 = 128;
+
 /// Maps that cost less, in nanoseconds, are created in their turn.
 const LARGE: u64 = 100_000;
 
@@ -56,6 +59,12 @@ fn cost(map: &Map) -> u64 {
         _ => return 0,
     };
     if hash && map.map_flags & uapi::BPF_F_NO_PREALLOC != 0 {
+        return 0;
+    }
+    // Most maps are small, and need no closer look.
+    let element = u64::from(map.key_size) + u64::from(map.value_size) + OVERHEAD;
+    let most = u64::from(entries).saturating_mul(element);
+    if most < LARGE * 1024 / KIB && u64::from(entries) < LARGE / PER_CPU / 2 {
         return 0;
     }
     let one_cpu = Target {
