@@ -195,7 +195,7 @@ impl<'a> Input<'a> {
             key_type: self.option(Self::type_id)?,
             value_type: self.option(Self::type_id)?,
             btf: self.option(Self::btf_ids)?,
-            inner: self.option(inner)?,
+            inner: self.option(inner)?.map(Box::new),
             slots: self.list(SLOT, Self::slot)?,
             data: self.option(Self::value::<Data>)?,
             externs: self.list(EXTERN, Self::value::<Extern>)?,
