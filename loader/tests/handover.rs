@@ -48,7 +48,10 @@ fn has_them(object: &libbpf_rs::Object, loaded: &Loaded<RealKernel>) {
     let mut count = 0;
     for map in object.maps() {
         let id = map.info().unwrap().info.id;
-        assert!(loaded.maps.iter().any(|ours| ours.id() == Ok(id)), "{map:?}");
+        assert!(
+            loaded.maps.iter().any(|ours| ours.id() == Ok(id)),
+            "{map:?}"
+        );
         count += 1;
     }
     assert_eq!(count, loaded.maps.len());
