@@ -1,7 +1,7 @@
 //! Plans that no compiler makes: names that are hard for Rust, and types at random.
 
 use bpfplan_plan::types::{Composite, Enum, Enumerator, IntEncoding, Member};
-use bpfplan_plan::{Map, Object, Plan, Type, TypeId};
+use bpfplan_plan::{Map, Object, Plan, Program, Type, TypeId};
 
 /// A plan like `base`, of arrays with these values; no type is for the kernel.
 fn plan(base: &Plan, name: &str, types: Vec<Type>, values: &[(&str, u32, u32)]) -> Plan {
@@ -148,6 +148,19 @@ pub(crate) fn names(base: &Plan) -> Plan {
         values.push((name, last, offset));
     }
     plan(base, "hard", types, &values)
+}
+
+/// A plan of an object of that name, with programs of names that are hard for Rust.
+pub(crate) fn small(base: &Plan, name: &str) -> Plan {
+    let types = vec![int(4, IntEncoding::Unsigned)];
+    let programs = ["count", "type", "self", "_", "count"].map(|name| Program {
+        name: name.to_owned(),
+        section: "xdp`*/".to_owned(),
+    });
+    Plan {
+        programs: programs.to_vec(),
+        ..plan(base, name, types, &[("flows", 1, 4)])
+    }
 }
 
 /// Structs and unions whose members are where chance puts them, overlapping ones among them.

@@ -4,20 +4,22 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bpfplan_bench::clock::Series;
 use bpfplan_bench::{libbpf, ours};
-use bpfplan_plan::{Endianness, btf, format};
+use bpfplan_loader::{Kernel, LoadOptions, RealKernel, load, unload};
+use bpfplan_plan::{Endianness, Plan, btf, format};
 use divan::Bencher;
 
-/// Fixtures from small to large: three maps, several outer maps, many slots, many types.
-const OBJECTS: [&str; 4] = [
-    "device_tables",
+/// Few maps, many, a full map of maps, several of them, many types.
+const OBJECTS: [&str; 5] = [
+    "plain-10",
+    "plain-100",
+    "slots-64",
     "outer_several",
-    "many_slots",
-    "field_spin_lock",
+    "types-100",
 ];
 
 /// Pairs of ours and libbpf's in turn, so that both see the same machine.
@@ -25,6 +27,9 @@ const ROUNDS: usize = 5;
 
 /// The kernel frees maps later, and its work for that would be in the next load's way.
 const NAP: Duration = Duration::from_millis(50);
+
+/// Samples of what asks the kernel: slots wait for grace periods.
+const SAMPLES: u32 = 10;
 
 fn main() {
     divan::main();
@@ -37,10 +42,17 @@ fn main() {
     }
 }
 
+/// Bench objects come from a rule, fixtures from their sources.
 fn object(name: &str) -> Vec<u8> {
-    let file = format!("../fixtures/obj/{name}.bpf.o");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    fs::read(path).expect("the fixture is there")
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let file = format!("{name}.bpf.o");
+    fs::read(root.join("obj").join(&file))
+        .or_else(|_| fs::read(root.join("../fixtures/obj").join(file)))
+        .expect("the object is there")
+}
+
+fn plan(name: &str) -> Plan {
+    ours::open(&object(name)).expect("it compiles")
 }
 
 #[divan::bench(args = OBJECTS)]
@@ -57,8 +69,7 @@ fn open_by_libbpf(bencher: Bencher<'_, '_>, name: &str) {
 
 #[divan::bench(args = OBJECTS)]
 fn read_json(bencher: Bencher<'_, '_>, name: &str) {
-    let plan = ours::open(&object(name)).expect("it compiles");
-    let text = format::to_json(&plan).expect("it is written");
+    let text = format::to_json(&plan(name)).expect("it is written");
     bencher.bench(|| format::read(text.as_bytes()).expect("it reads"));
 }
 
@@ -70,8 +81,74 @@ fn read_binary(bencher: Bencher<'_, '_>, name: &str) {
 
 #[divan::bench(args = OBJECTS)]
 fn encode_btf(bencher: Bencher<'_, '_>, name: &str) {
-    let plan = ours::open(&object(name)).expect("it compiles");
+    let plan = plan(name);
     bencher.bench(|| btf::encode(&plan.types, Endianness::NATIVE).expect("it encodes"));
+}
+
+/// The types that keys and values reach, as the kernel gets them.
+#[divan::bench(args = OBJECTS)]
+fn load_btf(bencher: Bencher<'_, '_>, name: &str) {
+    let Some(kernel) = kernel() else { return };
+    let plan = plan(name);
+    let blob = btf::encode(&plan.types, Endianness::NATIVE).expect("it encodes");
+    bencher.bench(|| kernel.load_btf(&blob, None).expect("the kernel takes it"));
+}
+
+/// All that a load does but the kernel's part.
+#[divan::bench(args = OBJECTS)]
+fn record_calls(bencher: Bencher<'_, '_>, name: &str) {
+    let plan = plan(name);
+    bencher.bench(|| ours::dry(&plan).expect("it loads"));
+}
+
+#[divan::bench(args = OBJECTS, sample_count = SAMPLES, sample_size = 1)]
+fn execute(bencher: Bencher<'_, '_>, name: &str) {
+    if kernel().is_none() {
+        return;
+    }
+    let plan = plan(name);
+    bencher.bench(|| ours::execute(&plan).expect("it loads"));
+}
+
+#[divan::bench(args = OBJECTS, sample_count = SAMPLES, sample_size = 1)]
+fn open_and_load_by_libbpf(bencher: Bencher<'_, '_>, name: &str) {
+    if kernel().is_none() {
+        return;
+    }
+    let object = object(name);
+    bencher.bench(|| {
+        let mut object = libbpf::Object::open(&object).expect("it opens");
+        object.load().expect("it loads");
+        object
+    });
+}
+
+/// A load that pins every map and leaves its record, and the unload that removes both.
+#[divan::bench(args = OBJECTS, sample_count = SAMPLES, sample_size = 1)]
+fn pin_and_unload(bencher: Bencher<'_, '_>, name: &str) {
+    let Some(kernel) = kernel() else { return };
+    let directory = PathBuf::from(format!("/sys/fs/bpf/bpfplan-bench-{}", std::process::id()));
+    let plan = plan(name);
+    let options = LoadOptions {
+        pin_maps: Some(directory.clone()),
+        raise_nofile: true,
+        ..LoadOptions::default()
+    };
+    bencher.bench(|| {
+        load(&plan, &kernel, &options).expect("it loads");
+        unload(&kernel, &directory).expect("the pins are there")
+    });
+}
+
+/// The running kernel, if maps can be created there.
+fn kernel() -> Option<RealKernel> {
+    match ours::execute(&plan("plain-10")) {
+        Ok(_) => Some(RealKernel::new()),
+        Err(why) => {
+            println!("skipped: {why}");
+            None
+        }
+    }
 }
 
 /// Whole ways beside libbpf's: object to plan, object to maps, plan compiled ahead to maps.

@@ -8,26 +8,16 @@
 
 use std::fs;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 use bpfplan_bench::clock::Series;
 use bpfplan_bench::ours;
+use bpfplan_bench::program::{self, Times, print};
 use bpfplan_plan::{Plan, format};
 
 const USAGE: &str = "usage: bpfplan-bench open|load|exec FILE REPS [NAP_MS]
        bpfplan-bench prep OBJECT PLAN";
-
-/// Exit status for a mode that is not there.
-const UNKNOWN: u8 = 64;
-
-/// How often, and how long to sleep in between.
-#[derive(Debug, Clone, Copy)]
-struct Times {
-    reps: usize,
-    nap: Duration,
-}
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -36,7 +26,7 @@ fn main() -> ExitCode {
         [mode, file, rest @ ..] => (*mode, *file, rest),
         _ => return usage(),
     };
-    let done = match (mode, times(rest), rest) {
+    let done = match (mode, Times::parse(rest), rest) {
         ("prep", _, [out]) => prep(file, out),
         ("open", Some(times), _) => open(file, times),
         ("load", Some(times), _) => load(file, times, ours::open),
@@ -44,9 +34,12 @@ fn main() -> ExitCode {
         _ => return usage(),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            program::tell_peak();
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -54,19 +47,7 @@ fn main() -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!("{USAGE}");
-    UNKNOWN.into()
-}
-
-fn times(arguments: &[&str]) -> Option<Times> {
-    let (reps, nap) = match arguments {
-        [reps] => (reps, 0),
-        [reps, nap] => (reps, nap.parse().ok()?),
-        _ => return None,
-    };
-    Some(Times {
-        reps: reps.parse().ok()?,
-        nap: Duration::from_millis(nap),
-    })
+    program::UNKNOWN.into()
 }
 
 fn prep(object: &str, out: &str) -> Result<()> {
@@ -75,13 +56,13 @@ fn prep(object: &str, out: &str) -> Result<()> {
 
 fn open(object: &str, times: Times) -> Result<()> {
     let mut opened = Series::default();
-    for _ in 0..times.reps {
+    times.repeat(|| {
         let start = Instant::now();
         let plan = ours::open(&fs::read(object)?)?;
         opened.add(start);
         drop(plan);
-        thread::sleep(times.nap);
-    }
+        Ok(())
+    })?;
     print("open", &opened);
     Ok(())
 }
@@ -89,7 +70,7 @@ fn open(object: &str, times: Times) -> Result<()> {
 /// `read` makes the plan of the file's bytes.
 fn load(file: &str, times: Times, read: fn(&[u8]) -> Result<Plan>) -> Result<()> {
     let (mut opened, mut loaded, mut total) = Default::default();
-    for _ in 0..times.reps {
+    times.repeat(|| {
         let start = Instant::now();
         let plan = read(&fs::read(file)?)?;
         Series::add(&mut opened, start);
@@ -98,16 +79,10 @@ fn load(file: &str, times: Times, read: fn(&[u8]) -> Result<Plan>) -> Result<()>
         Series::add(&mut loaded, middle);
         Series::add(&mut total, start);
         drop(maps);
-        thread::sleep(times.nap);
-    }
+        Ok(())
+    })?;
     print("open", &opened);
     print("load", &loaded);
     print("total", &total);
     Ok(())
-}
-
-fn print(metric: &str, series: &Series) {
-    if series.median().is_some() {
-        println!("{metric} {series}");
-    }
 }

@@ -2,7 +2,8 @@
 
 use anyhow::{Error, Result, anyhow};
 use bpfplan_compiler::{Options, compile};
-use bpfplan_loader::{LoadOptions, Loaded, RealKernel, load};
+use bpfplan_loader::{LoadOptions, Loaded, RealKernel, RecordingKernel, load};
+use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Plan, format};
 
 /// Object to plan; no hash of the object is made.
@@ -26,6 +27,23 @@ pub fn execute(plan: &Plan) -> Result<Loaded<RealKernel>> {
         ..LoadOptions::default()
     };
     load(plan, &RealKernel::new(), &options).map_err(|error| first(&error.diagnostics))
+}
+
+/// Plan to the calls of a load, which are written down and not made.
+///
+/// # Errors
+/// The first diagnostic.
+pub fn dry(plan: &Plan) -> Result<RecordingKernel> {
+    let kernel = RecordingKernel::new(Target {
+        page_size: 4096,
+        possible_cpus: 2,
+    });
+    let options = LoadOptions {
+        hold: true,
+        ..LoadOptions::default()
+    };
+    load(plan, &kernel, &options).map_err(|error| first(&error.diagnostics))?;
+    Ok(kernel)
 }
 
 /// The binary form of an object's plan.

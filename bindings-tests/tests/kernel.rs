@@ -10,7 +10,7 @@
 use bpfplan_bindings_tests as fixtures;
 use bpfplan_loader::bindings::{LoadedPlan, OpenPlan, Ptr};
 use bpfplan_loader::maps::{MapHandle as _, RawMap, RingBuf, Update};
-use bpfplan_loader::{ErrorKind, LoadOptions, RealKernel, unload};
+use bpfplan_loader::{ErrorKind, LoadOptions, ProgramOptions, Programs, RealKernel, unload};
 use libtest_mimic::{Arguments, Trial};
 
 fn main() {
@@ -23,7 +23,9 @@ fn main() {
         root || std::env::var_os("CI").is_none(),
         "CI must be able to load"
     );
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 14] = [
+        ("programs_have_names", programs_have_names),
+        ("all_maps_have_names", all_maps_have_names),
         ("new_inner_maps_are_typed", new_inner_maps_are_typed),
         (
             "a_load_that_pins_leaves_a_record",
@@ -165,6 +167,51 @@ fn every_kind_has_a_handle() {
         field_spin_lock::FieldSpinLock,
         weak_map::WeakMap,
     );
+}
+
+fn programs_have_names() {
+    let object = std::fs::read("../fixtures/obj/user_ring.bpf.o").unwrap();
+    let options = LoadOptions {
+        programs: Programs::Load(ProgramOptions { object, pin: None }),
+        ..LoadOptions::default()
+    };
+    let open = fixtures::user_ring::UserRing::open().unwrap();
+    let loaded = open.load(&options).unwrap();
+    let record = loaded.programs.record.unwrap();
+    assert_eq!(record.name, "record");
+    assert!(record.id > 0 && loaded.programs.drain.unwrap().id > 0);
+    // Without programs there are none.
+    let open = fixtures::user_ring::UserRing::open().unwrap();
+    let mut loaded = open.load(&LoadOptions::default()).unwrap();
+    assert!(loaded.programs.record.is_none());
+    assert!(loaded.maps.commands.push(b"message").unwrap());
+}
+
+fn all_maps_have_names() {
+    let open = fixtures::types_hash::TypesHash::open().unwrap();
+    let names: Vec<String> = open_names(fixtures::types_hash::TypesHash::PLAN);
+    let loaded = open.load(&LoadOptions::default()).unwrap();
+    let all = loaded.maps.all();
+    let found: Vec<&str> = all.iter().map(|map| map.name()).collect();
+    assert_eq!(found, names);
+    assert!(all.iter().any(|map| map.id() == loaded.maps.hash.id()));
+    // Maps that a load may leave out.
+    let open = fixtures::arena_variables::ArenaVariables::open().unwrap();
+    let options = LoadOptions {
+        programs: Programs::LeftOut,
+        ..LoadOptions::default()
+    };
+    let count = open.load(&options).unwrap().maps.all().len();
+    assert_eq!(count, 0, "the arena comes with the programs");
+}
+
+fn open_names(plan: &[u8]) -> Vec<String> {
+    let plan = OpenPlan::read(plan).unwrap();
+    plan.plan()
+        .maps
+        .iter()
+        .map(|map| map.name.clone())
+        .collect()
 }
 
 fn a_bad_change_is_refused() {

@@ -273,9 +273,23 @@ pub(crate) struct SlotListArgs {
     /// The pin of an outer map.
     #[arg(value_name = "PIN", value_hint = ValueHint::FilePath)]
     pub(crate) pin: PathBuf,
+    #[command(flatten)]
+    pub(crate) declared: DeclaredArgs,
     /// How to show them.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) format: PlainFormat,
+}
+
+/// Where a map was declared, if no record beside its pin tells.
+#[derive(Debug, Args)]
+pub(crate) struct DeclaredArgs {
+    /// The plan or object that the outer map was loaded from; without it, the record of the load
+    /// beside the pin tells what inner maps look like.
+    #[arg(long, value_name = "OBJECT|PLAN", value_hint = ValueHint::FilePath)]
+    pub(crate) plan: Option<PathBuf>,
+    /// Name of the outer map in that plan; without it, what the kernel has of it.
+    #[arg(long, value_name = "MAP", requires = "plan")]
+    pub(crate) plan_map: Option<String>,
 }
 
 /// Arguments of `slot set`.
@@ -283,10 +297,11 @@ pub(crate) struct SlotListArgs {
 #[command(after_help = "\
 Examples:
   bpfplan slot set /sys/fs/bpf/flow/tables 3 --new
+  bpfplan slot set /sys/fs/bpf/tables 3 --new --plan flow.bpf.o
   bpfplan slot set /sys/fs/bpf/flow/by_address 0x0a000001bb01 --map /sys/fs/bpf/flow/spare
 
-A new map is made from the inner template, which the record beside the pin tells: the kernel
-does not. Programs see the new map from their next lookup on.")]
+A new map is made from the inner template, which the record beside the pin or --plan tells: the
+kernel does not. Programs see the new map from their next lookup on.")]
 pub(crate) struct SlotSetArgs {
     /// The pin of an outer map.
     #[arg(value_name = "PIN", value_hint = ValueHint::FilePath)]
@@ -301,6 +316,8 @@ pub(crate) struct SlotSetArgs {
     /// than the template's.
     #[arg(long, value_name = "N", conflicts_with = "map")]
     pub(crate) max_entries: Option<u32>,
+    #[command(flatten)]
+    pub(crate) declared: DeclaredArgs,
 }
 
 /// What goes into a slot.

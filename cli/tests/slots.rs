@@ -43,6 +43,7 @@ fn main() {
             "without_a_record_no_map_is_made",
             without_a_record_no_map_is_made,
         ),
+        ("a_plan_tells_the_template", a_plan_tells_the_template),
         (
             "what_is_no_outer_map_is_refused",
             what_is_no_outer_map_is_refused,
@@ -305,7 +306,7 @@ fn what_does_not_fit_is_told() {
         "BP0659",
         &[
             "type is array, the template has hash",
-            "known from the load",
+            "known from its declaration",
         ],
     );
     refused(
@@ -325,7 +326,7 @@ fn without_a_record_no_map_is_made() {
         &[
             "has no record of a load",
             "the kernel does not tell",
-            "--map",
+            "--plan",
         ],
     );
     let listed = run(["slot", "list", &outer]);
@@ -354,6 +355,93 @@ fn without_a_record_no_map_is_made() {
     );
     assert_eq!(code(&run(["slot", "set", &pin, "1", "--new"])), 0);
     fs::remove_file(&stale).unwrap();
+}
+
+fn a_plan_tells_the_template() {
+    // Pinned by name only: there is no record.
+    let pins = Pins::new();
+    let object = "fixtures/obj/pin_maps_of_maps.bpf.o";
+    fs::create_dir(pins.path()).unwrap();
+    let root = Root(&pins);
+    let output = run([
+        "load",
+        object,
+        "--pin-root",
+        pins.path(),
+        "--pin-maps",
+        &format!("{}/others", pins.path()),
+    ]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let pin = format!("{}/backends", pins.path());
+    let new = ["slot", "set", &pin, "3", "--new"];
+    refused(&run(new), "BP0655", &["no record", "--plan"]);
+
+    let set = |more: &[&str]| run(new.iter().chain(more).copied());
+    let output = set(&["--plan", object]);
+    assert_eq!((code(&output), stderr(&output)), (0, ""));
+    assert!(
+        stdout(&output).contains("array of 64 entries"),
+        "{}",
+        stdout(&output)
+    );
+    let listed = run(["slot", "list", &pin, "--plan", object]);
+    assert!(
+        stdout(&listed).contains("template  array"),
+        "{}",
+        stdout(&listed)
+    );
+    // A plan is as good as its object, and a name may be said.
+    let file = std::env::temp_dir().join(format!("bpfplan-slots-{}.plan", std::process::id()));
+    let plan = file.to_str().unwrap();
+    assert_eq!(code(&run(["compile", object, "-o", plan])), 0);
+    assert_eq!(code(&set(&["--plan", plan])), 0);
+    assert_eq!(code(&set(&["--plan", plan, "--plan-map", "backends"])), 0);
+    fs::remove_file(&file).unwrap();
+
+    // A plan of something else.
+    refused(
+        &set(&["--plan", HASH]),
+        "BP0655",
+        &[
+            "the plan has no array_of_maps 'backends' with keys of 4 bytes",
+            "'by_tenant'",
+        ],
+    );
+    refused(
+        &set(&["--plan", object, "--plan-map", "blue"]),
+        "BP0655",
+        &["it holds no maps"],
+    );
+    refused(
+        &set(&["--plan", "fixtures/obj/none.o"]),
+        "BP0901",
+        &["fixtures/obj/none.o"],
+    );
+    // What it declares does not fit: the kernel has the last word.
+    refused(
+        &set(&["--plan", ARRAY, "--plan-map", "device_tables"]),
+        "BP0659",
+        &["does not fit slot 3"],
+    );
+    assert_eq!(
+        code(&run(["slot", "set", &pin, "3", "--new", "--plan-map", "x"])),
+        2
+    );
+    drop(root);
+    assert!(!pins.0.exists());
+}
+
+/// A directory of pins by name, with that of a load in it.
+struct Root<'p>(&'p Pins);
+
+impl Drop for Root<'_> {
+    fn drop(&mut self) {
+        let _ = run(["unload", &format!("{}/others", self.0.path())]);
+        for entry in fs::read_dir(&self.0.0).into_iter().flatten().flatten() {
+            let _ = fs::remove_file(entry.path());
+        }
+        let _ = fs::remove_dir(&self.0.0);
+    }
 }
 
 fn what_is_no_outer_map_is_refused() {

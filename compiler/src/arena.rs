@@ -63,7 +63,7 @@ pub(crate) fn attach(
     }
     let size = u32::try_from(section.size).ok()?;
     let bytes = stored(section.data);
-    arena.data = Some(Data::new(bytes, size, false));
+    arena.data = Some(Data::unhashed(size, false));
     if arena.value_type.is_none() {
         arena.value_type = ty;
     }

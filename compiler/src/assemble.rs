@@ -8,16 +8,15 @@ use bpfplan_plan::rules::ProgramNeeds;
 use bpfplan_plan::rules::create::{self, Refusal};
 use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{
-    BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Slot, Template, rules, uapi,
+    BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Source, Template, rules, uapi,
 };
 use foldhash::HashMap;
 
 use crate::btf::view::View;
 use crate::codes;
-use crate::declaration::Declaration;
 use crate::definition::Definition;
 use crate::problems::Problems;
-use crate::types::{Selection, Tags};
+use crate::types::{Numbers, Selection, Tags};
 
 /// Page size for which the plan rounds ring buffers; the loader rounds for its own.
 const PAGE_SIZE: u32 = 4096;
@@ -34,7 +33,7 @@ pub(crate) struct Maps {
 
 /// Puts the maps together: `maps` in the order of libbpf, with type ids of the view.
 pub(crate) fn assemble(
-    view: &View,
+    view: View,
     tags: &Tags,
     mut maps: Vec<Map>,
     endianness: Endianness,
@@ -42,22 +41,23 @@ pub(crate) fn assemble(
 ) -> Maps {
     for map in &mut maps {
         propose_btf(map);
-        map.inner.iter_mut().for_each(propose_btf);
-    }
-    let declared: Vec<Ids> = maps.iter().map(ids).collect();
-    let mut numbered = number(view, tags, &mut maps);
-    if refuse_btf(&numbered, &mut maps, problems) {
-        // What the kernel does not get stands behind what it gets, so all ids change.
-        for (map, ids) in maps.iter_mut().zip(declared) {
-            set_ids(map, ids);
+        if let Some(inner) = &mut map.inner {
+            propose_btf(inner);
         }
-        numbered = number(view, tags, &mut maps);
     }
-    let Numbered {
-        types,
-        kernel_types,
-        ..
-    } = numbered;
+    let (mut selection, mut kernel_types) = number(&view, tags, &maps);
+    if refuse_btf(&view, &selection, &mut maps, problems) {
+        // What the kernel does not get stands behind what it gets, so all ids change.
+        (selection, kernel_types) = number(&view, tags, &maps);
+    }
+    let numbers = selection.finish();
+    for map in &mut maps {
+        renumber(map, &numbers);
+        if let Some(inner) = &mut map.inner {
+            renumber(inner, &numbers);
+        }
+    }
+    let types = numbers.apply(view);
     let needs = ProgramNeeds::new(&types);
     for map in &mut maps {
         map.with_programs = map.with_programs.or_else(|| needs.of(map));
@@ -81,29 +81,21 @@ pub(crate) fn assemble(
     }
 }
 
-/// The map of a declaration; `id` gives the view's id of a type of the section.
-pub(crate) fn declared(
-    declaration: &Declaration,
-    slots: Vec<Slot>,
-    id: &impl Fn(u32) -> TypeId,
-) -> Map {
-    let definition = &declaration.definition;
+/// The map of a declaration, without slots. Type ids are the section's.
+pub(crate) fn declared(name: &str, definition: &Definition, source: Option<Source>) -> Map {
     let inner = definition.inner.as_deref().map(|inner| {
-        let name = format!("{}.inner", declaration.name);
-        map::<NoTemplate>(name, inner, id, None)
+        let name = format!("{name}.inner");
+        Box::new(map::<NoTemplate>(name, inner, None, None))
     });
-    let mut map = map::<Template>(declaration.name.clone(), definition, id, inner);
-    map.slots = slots;
-    map.source = declaration.source.clone();
-    map
+    map::<Template>(name.to_owned(), definition, inner, source)
 }
 
-/// `fill_map_from_def` of libbpf; type ids are the view's until they are renumbered.
+/// `fill_map_from_def` of libbpf.
 fn map<I>(
     name: String,
     definition: &Definition,
-    id: &impl Fn(u32) -> TypeId,
-    inner: Option<I>,
+    inner: Option<Box<I>>,
+    source: Option<Source>,
 ) -> Map<I> {
     let map_type = MapType(definition.map_type);
     let max_entries = match definition.max_entries {
@@ -123,61 +115,48 @@ fn map<I>(
         map_extra: definition.map_extra,
         numa_node: definition.numa_node,
         pinning: definition.pinning(),
-        key_type: definition.key.map(id),
-        value_type: definition.value.map(id),
+        key_type: definition.key.map(TypeId),
+        value_type: definition.value.map(TypeId),
         btf: None,
         inner,
         slots: Vec::new(),
         data: None,
         externs: Vec::new(),
         with_programs: None,
-        source: None,
+        source,
     }
 }
 
-/// The types of key and value of a map and of its template.
-type Ids = [Option<TypeId>; 4];
-
-fn ids(map: &Map) -> Ids {
-    let inner = map.inner.as_ref();
-    let [key, value] = inner.map_or([None; 2], |inner| [inner.key_type, inner.value_type]);
-    [map.key_type, map.value_type, key, value]
+/// Gives a map the view's ids of its types; `id` gives them for those of the section.
+pub(crate) fn find_types<I>(map: &mut Map<I>, id: &impl Fn(TypeId) -> TypeId) {
+    map.key_type = map.key_type.map(id);
+    map.value_type = map.value_type.map(id);
 }
 
-fn set_ids(map: &mut Map, ids: Ids) {
-    [map.key_type, map.value_type] = [ids[0], ids[1]];
-    if let Some(inner) = &mut map.inner {
-        [inner.key_type, inner.value_type] = [ids[2], ids[3]];
-    }
-}
-
-/// The types with their final ids, and those that make the kernel refuse the whole blob.
-struct Numbered {
-    types: Vec<Type>,
-    kernel_types: u32,
-    verifier: HashMap<TypeId, Rc<str>>,
-}
-
-/// Gives the plan's ids to all maps: first to those whose types the kernel gets.
-fn number(view: &View, tags: &Tags, maps: &mut [Map]) -> Numbered {
+/// Numbers the types of all maps: first those that the kernel gets, whose number this gives as
+/// well.
+fn number<'v>(view: &'v View, tags: &'v Tags, maps: &[Map]) -> (Selection<'v>, u32) {
     let mut selection = Selection::new(view, tags);
     let mut kernel_types = 0;
     for kernel in [true, false] {
-        for map in &mut *maps {
-            renumber(map, &mut selection, kernel);
-            if let Some(inner) = &mut map.inner {
-                renumber(inner, &mut selection, kernel);
+        for map in maps {
+            add_types(map, &mut selection, kernel);
+            if let Some(inner) = &map.inner {
+                add_types(inner, &mut selection, kernel);
             }
         }
         if kernel {
             kernel_types = selection.len();
         }
     }
-    let types = selection.finish();
-    Numbered {
-        verifier: selection.refused(&types),
-        types,
-        kernel_types,
+    (selection, kernel_types)
+}
+
+/// Adds the types of a map if the kernel gets them, or if it does not.
+fn add_types<I>(map: &Map<I>, selection: &mut Selection<'_>, kernel: bool) {
+    if map.btf.is_some() == kernel {
+        let types = [map.key_type, map.value_type];
+        types.into_iter().flatten().for_each(|id| selection.add(id));
     }
 }
 
@@ -193,10 +172,15 @@ fn propose_btf<I>(map: &mut Map<I>) {
 
 /// Takes the types from maps that the kernel would not create with them, and warns. Says whether
 /// there were such.
-fn refuse_btf(numbered: &Numbered, maps: &mut [Map], problems: &mut Problems) -> bool {
+fn refuse_btf(
+    view: &View,
+    selection: &Selection<'_>,
+    maps: &mut [Map],
+    problems: &mut Problems,
+) -> bool {
     let mut refusals = Refusals {
-        types: &numbered.types,
-        verifier: &numbered.verifier,
+        types: view.as_slice(),
+        verifier: selection.refused(),
         known: HashMap::default(),
     };
     let mut changed = false;
@@ -216,7 +200,7 @@ type Shape = (MapType, [[u32; 2]; 3], [Option<TypeId>; 2]);
 struct Refusals<'t> {
     types: &'t [Type],
     /// Types that make the kernel refuse the whole blob.
-    verifier: &'t HashMap<TypeId, Rc<str>>,
+    verifier: HashMap<TypeId, Rc<str>>,
     known: HashMap<Shape, Option<Rc<str>>>,
 }
 
@@ -232,7 +216,7 @@ impl Refusals<'_> {
             [sizes, [map.map_flags, counted], [entries, 0]],
             [map.key_type, map.value_type],
         );
-        let (types, verifier) = (self.types, self.verifier);
+        let (types, verifier) = (self.types, &self.verifier);
         let unloadable = || {
             let mut ids = map.key_type.iter().chain(&map.value_type);
             ids.find_map(|id| verifier.get(id).cloned())
@@ -281,13 +265,10 @@ fn decide<I>(
     true
 }
 
-/// Gives the final ids to those maps whose types the kernel gets, or to the others.
-fn renumber<I>(map: &mut Map<I>, selection: &mut Selection<'_>, kernel: bool) {
-    if map.btf.is_some() != kernel {
-        return;
-    }
-    map.key_type = map.key_type.map(|id| selection.add(id));
-    map.value_type = map.value_type.map(|id| selection.add(id));
+/// Gives a map the final ids of its types.
+fn renumber<I>(map: &mut Map<I>, numbers: &Numbers) {
+    map.key_type = map.key_type.map(|id| numbers.of(id));
+    map.value_type = map.value_type.map(|id| numbers.of(id));
     if let Some(ids) = &mut map.btf {
         let id = |ty: Option<TypeId>| ty.map_or(0, |id| id.0);
         *ids = BtfIds {

@@ -8,7 +8,8 @@
 //!   attributes of a map that may be changed before the load, `open.rodata.VARIABLE` (`data`,
 //!   `bss`, `data_NAME`) the initial values of global data;
 //! - `OpenFlow::load()`, which creates the maps, all or none, and gives `Flow`: `flow.maps.NAME` is
-//!   a handle of `bpfplan_loader::maps` with the types of its keys and values;
+//!   a handle of `bpfplan_loader::maps` with the types of its keys and values, `flow.programs.NAME`
+//!   a program, if the options said that programs are loaded;
 //! - the module `types` with these types.
 //!
 //! How types of C become types of Rust:
@@ -35,6 +36,7 @@ mod item;
 mod layout;
 mod maps;
 mod names;
+mod programs;
 mod text;
 mod ty;
 mod write_module;
@@ -107,7 +109,7 @@ pub fn generate(plan: &Plan, options: &BindingsOptions) -> Result<Bindings, Vec<
         )]
     })?;
     let name = match &options.name {
-        Some(name) => names::type_identifier(name),
+        Some(name) => names::module_identifier(name),
         None => names::camel(stem(&plan.object.name)),
     };
     let mut items = collect::Items::new(plan);
@@ -119,6 +121,7 @@ pub fn generate(plan: &Plan, options: &BindingsOptions) -> Result<Bindings, Vec<
         name: &name,
         embed: &options.embed,
         fields: &fields,
+        programs: &programs::fields(plan),
         items: &items,
     });
     Ok(Bindings {

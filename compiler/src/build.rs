@@ -23,7 +23,31 @@
 //! let flow = open.load(&LoadOptions::default())?;
 //! ```
 //!
-//! What is wrong with the maps is an error of the build, with file and line.
+//! What is wrong with the maps is an error of the build, with file and line. More can be asked for:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use bpfplan_compiler::build::{BuildError, Builder, KernelVersion};
+//!
+//! fn build() -> Result<(), BuildError> {
+//!     for source in ["src/bpf/flow.bpf.c", "src/bpf/table.bpf.c"] {
+//!         Builder::new(source)
+//!             .vmlinux_h("include/vmlinux.h")
+//!             .clang_args(["-mcpu=v3", "-Werror"])
+//!             .kernel(KernelVersion::new(5, 15))
+//!             .memory_budget(64 << 20, 128)
+//!             .deny_warnings()
+//!             .try_run()?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     // What was wrong, cargo has been told.
+//!     build().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+//! }
+//! ```
 
 mod cargo;
 mod checks;
@@ -36,13 +60,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{Diagnostic, Endianness, Plan};
 
 use crate::bindings::{self, Bindings, BindingsOptions, Embed};
 use crate::codes;
 use crate::{Options, compile};
 
+pub use bpfplan_plan::rules::KernelVersion;
 pub use error::BuildError;
 
 /// Makes the plan and the module of one BPF source or object.
@@ -186,15 +210,27 @@ impl Builder {
     /// of the build script.
     #[must_use]
     pub fn run(&self) -> ExitCode {
-        let (inputs, result) = self.build();
-        cargo::tell(&inputs, &result);
-        match result {
+        match self.try_run() {
             Ok(_) => ExitCode::SUCCESS,
             Err(_) => ExitCode::FAILURE,
         }
     }
 
+    /// As [`Builder::run`], for build scripts that have more to do. They have to fail if this does.
+    ///
+    /// # Errors
+    /// What cargo has been told as errors.
+    pub fn try_run(&self) -> Result<Built, BuildError> {
+        let (inputs, result) = self.build();
+        cargo::tell(&inputs, &result);
+        result
+    }
+
     /// Builds without a word. What it depends on is known even if it fails.
+    ///
+    /// The plan, the module and, of a source, the object are written under the name of the input
+    /// without its endings, so inputs of one name need directories of their own
+    /// ([`Builder::out_dir`]).
     pub fn build(&self) -> (Inputs, Result<Built, BuildError>) {
         let mut inputs = Inputs {
             files: vec![self.input.clone()],

@@ -50,6 +50,9 @@ pub(crate) fn borrowed_text(name: &[u8]) -> Cow<'_, str> {
 /// A name as text: bytes that are not UTF-8 become `\xNN`, too long ones are cut and end in `…`.
 /// Neither `\` nor `…` is a letter of an identifier, so the kernel refuses what is not a name.
 pub(crate) fn text(name: &[u8]) -> String {
+    if let (Ok(text), true) = (str::from_utf8(name), name.len() <= MAX_NAME) {
+        return text.to_owned();
+    }
     let (name, cut) = match name.get(..MAX_NAME) {
         Some(start) if name.len() > MAX_NAME => (start, true),
         _ => (name, false),

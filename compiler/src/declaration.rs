@@ -3,25 +3,29 @@
 use std::rc::Rc;
 
 use bpfplan_plan::uapi::{self, BTF_KIND_STRUCT};
-use bpfplan_plan::{Code, Diagnostic, Source};
-use foldhash::{HashMap, HashSet, HashSetExt as _};
+use bpfplan_plan::{Code, Diagnostic, Map, Source};
 
+use crate::assemble;
 use crate::btf::raw::Raw;
 use crate::btf::shape::kind;
 use crate::bytes::MAX_NAME;
 use crate::codes;
 use crate::definition::{Definition, Definitions};
 use crate::fixup::{Linkage, Variable};
+use crate::names::Names;
 use crate::problems::Problems;
 
 /// A declared map.
 #[derive(Debug)]
 pub(crate) struct Declaration {
-    pub(crate) name: String,
+    /// The map without its slots; type ids are the section's.
+    pub(crate) map: Map,
+    /// Place of the variable among those of `.maps`.
+    pub(crate) variable: usize,
     /// Offset of the variable in `.maps`, in bytes.
     pub(crate) offset: u32,
-    pub(crate) source: Option<Source>,
-    pub(crate) definition: Rc<Definition>,
+    /// Offset of `values` in the variable, if it has any.
+    pub(crate) values: Option<u32>,
 }
 
 /// The declarations of an object.
@@ -33,21 +37,27 @@ pub(crate) struct Declarations {
     pub(crate) types: Vec<u32>,
 }
 
-/// Reads the declarations of all variables.
+/// Reads the declarations of all variables. `names` are theirs, `sources` their places; `each`
+/// gets the names of maps with what their structs declare.
 pub(crate) fn read(
     raw: &Raw<'_>,
-    variables: &[Variable],
+    variables: &[Variable<'_>],
+    names: &Names<'_>,
     section_size: u64,
-    sources: &HashMap<&str, Source>,
+    mut sources: Vec<Option<Source>>,
+    mut each: impl FnMut(&str, &Rc<Definition>),
     problems: &mut Problems,
 ) -> Declarations {
     let mut definitions = Definitions::new(raw);
-    let mut names: HashSet<&str> = HashSet::with_capacity(variables.len());
     let mut arena: Option<&str> = None;
     let mut declarations = Vec::with_capacity(variables.len());
-    for variable in variables {
-        let name = variable.name.as_str();
-        let source = sources.get(name);
+    for (place, variable) in variables.iter().enumerate() {
+        let name = &*variable.name;
+        let first = match names.has_repeated() {
+            true => names.find(name.as_bytes()).unwrap_or(place),
+            false => place,
+        };
+        let source = sources.get(first).and_then(Option::as_ref);
         let report = |code: Code, message: String| {
             Diagnostic::error(code, message)
                 .map(name)
@@ -63,13 +73,12 @@ pub(crate) fn read(
         if let Err(what) = check_name(name) {
             problems.add(report(codes::BAD_NAME, what));
         }
-        if !names.insert(name) {
+        if first != place {
             let message = "two maps have this name".to_owned();
             problems.add(report(codes::DUPLICATE_NAME, message));
             continue;
         }
-        let place = check_place(raw, &mut definitions, variable, section_size);
-        let struct_id = match place {
+        let struct_id = match check_place(raw, &mut definitions, variable, section_size) {
             Ok(id) => id,
             Err(diagnostic) => {
                 problems.add(diagnostic.map(name).at(source, "declared here"));
@@ -93,12 +102,17 @@ pub(crate) fn read(
             let message = format!("the object has another arena, '{first}', and may have one only");
             problems.add(report(codes::TWO_ARENAS, message));
         }
+        each(name, &definition);
         declarations.push(Declaration {
-            name: name.to_owned(),
+            map: assemble::declared(name, &definition, None),
+            variable: place,
             offset: variable.offset,
-            source: source.cloned(),
-            definition,
+            values: definition.values,
         });
+    }
+    for declaration in &mut declarations {
+        let source = sources.get_mut(declaration.variable);
+        declaration.map.source = source.and_then(Option::take);
     }
     Declarations {
         list: declarations,
@@ -109,7 +123,11 @@ pub(crate) fn read(
 /// What the kernel takes as the first 15 bytes of a name, and what no pin and no terminal takes.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let cut = uapi::BPF_OBJ_NAME_LEN as usize - 1;
-    let in_kernel = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.');
+    let in_kernel =
+        |byte: u8| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.');
+    if name.len() < MAX_NAME && name.bytes().all(in_kernel) {
+        return Ok(());
+    }
     if name.ends_with('…') && name.len() >= MAX_NAME {
         return Err(format!(
             "its name is longer than the {MAX_NAME} bytes that the kernel takes"
@@ -134,7 +152,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
 fn check_place(
     raw: &Raw<'_>,
     definitions: &mut Definitions<'_>,
-    variable: &Variable,
+    variable: &Variable<'_>,
     section_size: u64,
 ) -> Result<u32, Diagnostic> {
     let error = Diagnostic::error;

@@ -1,19 +1,24 @@
 //! The members of a map's struct (`parse_btf_map_def`), read once per struct.
 
+mod fault;
+mod field;
+
 use std::rc::Rc;
 
 use bpfplan_plan::uapi::{
     BTF_KIND_ARRAY, BTF_KIND_ENUM, BTF_KIND_ENUM64, BTF_KIND_FUNC_PROTO, BTF_KIND_PTR,
     BTF_KIND_STRUCT,
 };
-use bpfplan_plan::{Code, Diagnostic, Pinning, Severity, Source, uapi};
+use bpfplan_plan::{Code, Diagnostic, Pinning, Severity, uapi};
 use foldhash::HashMap;
 
 use crate::btf::raw::{Raw, RawType};
-use crate::btf::reach::Reach;
+use crate::btf::reach::{Reach, index};
 use crate::btf::shape::{Circles, Unsized, kind, size};
 use crate::bytes::text;
 use crate::codes;
+use fault::{Fault, Faults};
+use field::{Field, Fields};
 
 /// What a struct declares. Ids are the section's.
 #[derive(Debug, Default)]
@@ -53,95 +58,27 @@ impl Definition {
     }
 }
 
-/// A problem of a member, whatever the map's name.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    severity: Severity,
-    code: Code,
-    /// Whether it is about the inner template.
-    inner: bool,
-    field: String,
-    message: String,
-    note: Option<&'static str>,
-    help: Option<String>,
-}
-
-impl Fault {
-    fn new(code: Code, field: &str, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Error,
-            code,
-            inner: false,
-            field: field.to_owned(),
-            message: message.into(),
-            note: None,
-            help: None,
-        }
-    }
-
-    fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
-        self
-    }
-
-    /// The diagnostic for a map that has this problem.
-    pub(crate) fn diagnostic(&self, map: &str, source: Option<&Source>) -> Diagnostic {
-        let field = match (self.inner, self.field.as_str()) {
-            (false, field) => field.to_owned(),
-            (true, "") => "values".to_owned(),
-            (true, field) => format!("values.{field}"),
-        };
-        let mut diagnostic = Diagnostic::new(self.code, self.severity, self.message.clone())
-            .map(map)
-            .at(source, "declared here");
-        if !field.is_empty() {
-            diagnostic = diagnostic.field(field);
-        }
-        diagnostic.notes.extend(self.note.map(str::to_owned));
-        diagnostic.help.clone_from(&self.help);
-        diagnostic
-    }
-}
-
-/// All problems of a struct. Many maps can share a struct, and many structs a template.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Faults {
-    own: Option<Rc<[Fault]>>,
-    template: Option<Rc<[Fault]>>,
-    /// How many of them are errors.
-    pub(crate) errors: usize,
-}
-
-impl Faults {
-    fn new(own: Vec<Fault>, template: Self) -> Self {
-        let errors = own.iter().filter(|it| it.severity == Severity::Error);
-        Self {
-            errors: errors.count().saturating_add(template.errors),
-            own: (!own.is_empty()).then(|| own.into()),
-            template: template.own,
-        }
-    }
-
-    /// The problems, those of the template last.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Fault> {
-        let both = [&self.own, &self.template];
-        both.into_iter().flatten().flat_map(|faults| faults.iter())
-    }
-}
-
 /// A struct's definition, `None` if it has an error, and all its problems.
 type Parsed = (Option<Rc<Definition>>, Faults);
 
-/// Reads structs, each once: hostile objects could have many maps of one huge struct.
+/// Members of a struct that is remembered. Smaller ones are read again, as fast as they were found.
+const LARGE: u16 = 16;
+
+/// Reads structs, each large one once: hostile objects could have many maps of one huge struct.
 #[derive(Debug)]
 pub(crate) struct Definitions<'a> {
     raw: &'a Raw<'a>,
     reach: Reach<'a>,
-    maps: HashMap<u32, Parsed>,
-    templates: HashMap<u32, Parsed>,
+    /// Large structs by id, and by whether they are templates.
+    large: HashMap<(u32, bool), Parsed>,
+    /// The last map and the last template: neighbours share them.
+    last: [Option<(u32, Parsed)>; 2],
     circles: Circles,
+    fields: Fields,
     /// The types of keys and values.
     types: Vec<u32>,
+    /// Their sizes by id, 0 for those that were not met.
+    sizes: Vec<u32>,
 }
 
 impl<'a> Definitions<'a> {
@@ -149,10 +86,12 @@ impl<'a> Definitions<'a> {
         Self {
             raw,
             reach: Reach::new(raw),
-            maps: HashMap::default(),
-            templates: HashMap::default(),
+            large: HashMap::default(),
+            last: [None, None],
             circles: Circles::default(),
+            fields: Fields::default(),
             types: Vec::new(),
+            sizes: vec![0; raw.len().saturating_add(1)],
         }
     }
 
@@ -160,7 +99,7 @@ impl<'a> Definitions<'a> {
     pub(crate) fn skip_modifiers(
         &mut self,
         id: u32,
-    ) -> Result<(u32, Option<&'a RawType<'a>>), Diagnostic> {
+    ) -> Result<(u32, Option<RawType<'a>>), Diagnostic> {
         self.reach.skip_modifiers(id)
     }
 
@@ -171,21 +110,44 @@ impl<'a> Definitions<'a> {
 
     /// What the struct with that id declares.
     pub(crate) fn get(&mut self, id: u32) -> Parsed {
-        if let Some(parsed) = self.maps.get(&id) {
-            return parsed.clone();
-        }
-        let parsed = self.parse(id, false);
-        self.maps.insert(id, parsed.clone());
-        parsed
+        self.read(id, false)
     }
 
     fn template(&mut self, id: u32) -> Parsed {
-        if let Some(parsed) = self.templates.get(&id) {
+        self.read(id, true)
+    }
+
+    fn read(&mut self, id: u32, inner: bool) -> Parsed {
+        let last = self.last.get(usize::from(inner)).and_then(Option::as_ref);
+        if let Some((_, parsed)) = last.filter(|(last, _)| *last == id) {
             return parsed.clone();
         }
-        let parsed = self.parse(id, true);
-        self.templates.insert(id, parsed.clone());
+        if let Some(parsed) = self.large.get(&(id, inner)) {
+            return parsed.clone();
+        }
+        let parsed = self.parse(id, inner);
+        if self.raw.get(id).is_some_and(|ty| ty.vlen >= LARGE) {
+            self.large.insert((id, inner), parsed.clone());
+        }
+        if let Some(last) = self.last.get_mut(usize::from(inner)) {
+            *last = Some((id, parsed.clone()));
+        }
         parsed
+    }
+
+    /// The size of the type of a key or value.
+    fn size(&mut self, id: u32) -> Result<u32, Unsized> {
+        match self.sizes.get_mut(index(id)) {
+            Some(known) if *known != 0 => Ok(*known),
+            known => {
+                let size = size(self.raw, id)?;
+                self.types.push(id);
+                if let Some(known) = known {
+                    *known = size;
+                }
+                Ok(size)
+            }
+        }
     }
 
     fn parse(&mut self, id: u32, inner: bool) -> Parsed {
@@ -201,7 +163,7 @@ impl<'a> Definitions<'a> {
             faults: Vec::new(),
             template_faults: Faults::default(),
         };
-        parser.members(composite);
+        parser.members(&composite);
         let faults = Faults::new(parser.faults, parser.template_faults);
         let result = (faults.errors == 0).then(|| Rc::new(parser.result));
         (result, faults)
@@ -239,15 +201,14 @@ impl<'a> Parser<'_, 'a> {
             u32::MAX
         };
         for (index, [name, ty, offset]) in composite.parts().enumerate() {
-            let name = self.definitions.raw.name(name);
             let member = Member {
                 ty,
                 offset: (offset & bits) / 8,
             };
-            let known = str::from_utf8(name).unwrap_or_default();
-            let result = match known {
-                "" if !name.is_empty() => Err(unknown(name)),
-                known => self.member(known, member, index == last),
+            let definitions = &mut *self.definitions;
+            let result = match definitions.fields.find(definitions.raw, name) {
+                Some(field) => self.member(field, member, index == last),
+                None => Err(unknown(definitions.raw.name(name))),
             };
             if let Err(mut fault) = result {
                 fault.inner |= self.inner;
@@ -268,42 +229,43 @@ impl<'a> Parser<'_, 'a> {
             .any(|fault| fault.severity == Severity::Error)
     }
 
-    fn member(&mut self, name: &str, member: Member, last: bool) -> Checked<()> {
-        match name {
-            "type" => {
+    fn member(&mut self, field: Field, member: Member, last: bool) -> Checked<()> {
+        let name = field.name();
+        match field {
+            Field::Type => {
                 self.typed = true;
                 self.result.map_type = self.number(name, member)?;
             }
-            "max_entries" => self.result.max_entries = self.number(name, member)?,
-            "map_flags" => self.result.map_flags = self.number(name, member)?,
-            "numa_node" => self.result.numa_node = self.number(name, member)?,
-            "key_size" => {
+            Field::MaxEntries => self.result.max_entries = self.number(name, member)?,
+            Field::MapFlags => self.result.map_flags = self.number(name, member)?,
+            Field::NumaNode => self.result.numa_node = self.number(name, member)?,
+            Field::KeySize => {
                 let size = self.number(name, member)?;
                 self.result.key_size = agree(name, self.result.key_size, size)?;
             }
-            "value_size" => {
+            Field::ValueSize => {
                 let size = self.number(name, member)?;
                 self.result.value_size = agree(name, self.result.value_size, size)?;
             }
-            "key" => {
+            Field::Key => {
                 let (id, size) = self.type_of(name, member)?;
                 self.result.key_size = agree(name, self.result.key_size, size)?;
                 self.result.key = Some(id);
             }
-            "value" => {
+            Field::Value => {
                 let (id, size) = self.type_of(name, member)?;
                 self.result.value_size = agree(name, self.result.value_size, size)?;
                 self.result.value = Some(id);
             }
-            "values" => self.values(name, member, last)?,
-            "pinning" if self.inner => {
+            Field::Values => self.values(name, member, last)?,
+            Field::Pinning if self.inner => {
                 return Err(Fault::new(
                     codes::INNER_PINNED,
                     name,
                     "inner maps cannot be pinned",
                 ));
             }
-            "pinning" => match self.number(name, member)? {
+            Field::Pinning => match self.number(name, member)? {
                 0 => self.result.pinned = false,
                 1 => self.result.pinned = true,
                 other => {
@@ -312,25 +274,20 @@ impl<'a> Parser<'_, 'a> {
                     return Err(Fault::new(codes::BAD_PINNING, name, message));
                 }
             },
-            "map_extra" => self.result.map_extra = self.long(name, member)?,
-            "" => {
-                let message = "the struct has a member without a name";
-                return Err(Fault::new(codes::UNKNOWN_FIELD, name, message));
-            }
-            _ => return Err(unknown(name.as_bytes())),
+            Field::MapExtra => self.result.map_extra = self.long(name, member)?,
         }
         Ok(())
     }
 
     /// Skips typedefs and modifiers in front of a member's type.
-    fn skip_modifiers(&mut self, name: &str, id: u32) -> Checked<(u32, Option<&'a RawType<'a>>)> {
+    fn skip_modifiers(&mut self, name: &str, id: u32) -> Checked<(u32, Option<RawType<'a>>)> {
         let end = self.definitions.skip_modifiers(id);
         end.map_err(|_| circle(name))
     }
 
     /// `__uint(name, number)`: a pointer to an array of that many elements.
     fn number(&mut self, name: &str, member: Member) -> Checked<u32> {
-        let bad = |what: &str, ty: Option<&RawType<'_>>| {
+        let bad = |what: &str, ty: Option<RawType<'_>>| {
             let message = format!(
                 "{name} is {what}{}; a number is declared as a pointer to an array of that length",
                 kind(ty)
@@ -355,7 +312,7 @@ impl<'a> Parser<'_, 'a> {
     /// `__ulong(name, number)` as well: an enum with one enumerator.
     fn long(&mut self, name: &str, member: Member) -> Checked<u64> {
         let (_, ty) = self.skip_modifiers(name, member.ty)?;
-        let is_enum = |ty: &&RawType<'_>| matches!(ty.kind, BTF_KIND_ENUM | BTF_KIND_ENUM64);
+        let is_enum = |ty: &RawType<'_>| matches!(ty.kind, BTF_KIND_ENUM | BTF_KIND_ENUM64);
         let Some(list) = ty.filter(is_enum) else {
             return self.number(name, member).map(u64::from);
         };
@@ -397,11 +354,8 @@ impl<'a> Parser<'_, 'a> {
             let fault = Fault::new(codes::BAD_TYPE, name, message);
             return Err(fault.help(format!("write __type({name}, TYPE)")));
         };
-        match size(raw, pointer.last) {
-            Ok(size) => {
-                self.definitions.types.push(pointer.last);
-                Ok((pointer.last, size))
-            }
+        match self.definitions.size(pointer.last) {
+            Ok(size) => Ok((pointer.last, size)),
             Err(Unsized::TooDeep) if self.definitions.circles.contain(raw, pointer.last) => {
                 Err(circle(name))
             }
@@ -488,6 +442,10 @@ fn circle(name: &str) -> Fault {
 }
 
 fn unknown(name: &[u8]) -> Fault {
+    if name.is_empty() {
+        let message = "the struct has a member without a name";
+        return Fault::new(codes::UNKNOWN_FIELD, "", message);
+    }
     let name = text(name);
     let message = format!("the field '{}' is unknown", name.escape_debug());
     Fault::new(codes::UNKNOWN_FIELD, &name, message).help(

@@ -2,6 +2,7 @@
 
 mod read;
 mod role;
+mod symbols;
 
 use std::collections::HashMap;
 
@@ -13,6 +14,7 @@ use crate::bytes::u64_at;
 
 pub(crate) use read::read;
 pub(crate) use role::Role;
+pub(crate) use symbols::{Symbol, Symbols};
 
 /// An ELF object as far as maps are concerned.
 #[derive(Debug)]
@@ -22,8 +24,7 @@ pub(crate) struct Elf<'a> {
     pub(crate) machine: elf::Machine,
     /// All sections; the index is the section's number.
     pub(crate) sections: Vec<Section<'a>>,
-    /// All symbols; the index is the symbol's number.
-    pub(crate) symbols: Vec<Symbol<'a>>,
+    pub(crate) symbols: Symbols<'a>,
     /// Programs and subprograms by section and offset.
     pub(crate) programs: Vec<Program<'a>>,
     /// Number of the section `.maps`.
@@ -66,19 +67,6 @@ pub(crate) struct Section<'a> {
     entry_size: u64,
 }
 
-/// A symbol.
-#[derive(Debug)]
-pub(crate) struct Symbol<'a> {
-    /// `None` if the string table does not have it.
-    pub(crate) name: Option<&'a [u8]>,
-    pub(crate) kind: elf::SymbolType,
-    pub(crate) bind: elf::SymbolBind,
-    pub(crate) visibility: elf::SymbolVisibility,
-    pub(crate) section: u16,
-    pub(crate) value: u64,
-    pub(crate) size: u64,
-}
-
 /// A function with instructions.
 #[derive(Debug)]
 pub(crate) struct Program<'a> {
@@ -98,28 +86,6 @@ pub(crate) struct Entry {
     pub(crate) kind: u64,
     /// Number of the symbol.
     pub(crate) symbol: usize,
-}
-
-impl Symbol<'_> {
-    /// Whether other objects can see the symbol.
-    pub(crate) fn is_global(&self) -> bool {
-        self.bind == elf::STB_GLOBAL || self.bind == elf::STB_WEAK
-    }
-
-    /// Whether the symbol may be missing.
-    pub(crate) fn is_weak(&self) -> bool {
-        self.bind == elf::STB_WEAK
-    }
-
-    /// Whether the symbol is to be found in another object or the kernel.
-    pub(crate) fn is_extern(&self) -> bool {
-        self.section == 0 && self.is_global() && self.kind == elf::STT_NOTYPE
-    }
-
-    /// Whether the symbol is hidden from other objects in spite of its binding.
-    pub(crate) fn is_hidden(&self) -> bool {
-        self.visibility == elf::STV_HIDDEN || self.visibility == elf::STV_INTERNAL
-    }
 }
 
 impl<'a> Elf<'a> {

@@ -30,7 +30,7 @@ pub(crate) fn check<'a>(
 ) -> Option<Kconfig<'a>> {
     let symbols = elf.symbols.iter();
     let externs: Vec<_> = symbols
-        .filter_map(|symbol| Some((extern_name(symbol)?, symbol.is_weak())))
+        .filter_map(|symbol| Some((extern_name(&symbol)?, symbol.is_weak())))
         .collect();
     let names: HashSet<&[u8]> = externs.iter().map(|(name, _)| *name).collect();
     if externs.is_empty() {
@@ -66,9 +66,8 @@ pub(crate) fn check<'a>(
 }
 
 fn extern_name<'a>(symbol: &Symbol<'a>) -> Option<&'a [u8]> {
-    symbol
-        .name
-        .filter(|name| symbol.is_extern() && !name.is_empty())
+    let named = || symbol.name().filter(|name| !name.is_empty());
+    symbol.is_extern().then(named).flatten()
 }
 
 fn bad(name: &[u8], what: &str) -> Diagnostic {
@@ -101,9 +100,8 @@ struct Index<'a> {
 
 impl<'a> Index<'a> {
     fn new(elf: &Elf<'_>, raw: &Raw<'a>) -> Self {
-        let maps = |(_, ty): &(u32, &RawType<'_>)| {
-            ty.kind == BTF_KIND_DATASEC && raw.name(ty.name) == MAPS
-        };
+        let maps =
+            |(_, ty): &(u32, RawType<'_>)| ty.kind == BTF_KIND_DATASEC && raw.name(ty.name) == MAPS;
         let mut this = Self {
             by_name: HashMap::default(),
             sections: HashMap::default(),
@@ -155,7 +153,7 @@ impl<'a> Index<'a> {
             Some(KCONFIG) if ty.kind == BTF_KIND_FUNC => {
                 Err("is a function, .kconfig holds values")
             }
-            Some(KCONFIG) if kconfig::shape(raw, ty).is_none() => {
+            Some(KCONFIG) if kconfig::shape(raw, &ty).is_none() => {
                 Err("has a type that no kernel configuration value has")
             }
             Some(KCONFIG | KSYMS) => section

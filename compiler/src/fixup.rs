@@ -3,15 +3,17 @@
 //! Compilers leave sizes and offsets to the loader; libbpf takes them from sections and symbols,
 //! and fails without a word where it cannot.
 
+use std::borrow::Cow;
+
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{BTF_KIND_DATASEC, BTF_KIND_VAR, BTF_VAR_GLOBAL_EXTERN, BTF_VAR_STATIC};
 use foldhash::{HashMap, HashMapExt as _};
 use object::elf;
 
 use crate::btf::raw::{Raw, RawType};
-use crate::bytes::text;
+use crate::bytes::borrowed_text;
 use crate::codes;
-use crate::elf::{Elf, Stage, Symbol};
+use crate::elf::{Elf, Stage, Symbol, Symbols};
 use crate::externs::{KCONFIG, KSYMS};
 use crate::problems::Problems;
 
@@ -23,15 +25,15 @@ pub(crate) struct Datasec<'a> {
     pub(crate) name: &'a [u8],
     pub(crate) size: u32,
     /// Its variables by offset.
-    pub(crate) variables: Vec<Variable>,
+    pub(crate) variables: Vec<Variable<'a>>,
 }
 
 /// A variable of a section, with its place.
 #[derive(Debug, Clone)]
-pub(crate) struct Variable {
+pub(crate) struct Variable<'a> {
     /// Id of the `VAR` in the section.
     pub(crate) id: u32,
-    pub(crate) name: String,
+    pub(crate) name: Cow<'a, str>,
     pub(crate) offset: u32,
     pub(crate) size: u32,
     pub(crate) linkage: Linkage,
@@ -56,7 +58,7 @@ pub(crate) fn datasecs<'a>(
 ) -> Vec<Datasec<'a>> {
     let names = Names::new(elf);
     let mut datasecs = Vec::new();
-    for (id, section) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DATASEC) {
+    for (id, section) in raw.of_kind(BTF_KIND_DATASEC) {
         let name = raw.name(section.name);
         if name == KCONFIG || name == KSYMS {
             continue;
@@ -71,7 +73,7 @@ pub(crate) fn datasecs<'a>(
             id,
             name,
             size,
-            variables: fix(raw, &names, section, problems),
+            variables: fix(raw, &names, &section, problems),
         });
     }
     datasecs
@@ -83,45 +85,50 @@ fn low_half(size: u64) -> u32 {
 }
 
 /// What DATASECs are matched with, by name.
-struct Names<'e, 'a> {
+struct Names<'a> {
     /// The first section of every name.
     sections: HashMap<&'a [u8], u64>,
-    /// The first global variable of every name (`find_elf_var_sym`).
-    variables: HashMap<&'a [u8], &'e Symbol<'a>>,
+    /// The number of the first global variable of every name (`find_elf_var_sym`).
+    variables: HashMap<&'a [u8], usize>,
+    symbols: Symbols<'a>,
     /// Whether the object is one of several that will be linked.
     part: bool,
 }
 
-impl<'e, 'a> Names<'e, 'a> {
-    fn new(elf: &'e Elf<'a>) -> Self {
+impl<'a> Names<'a> {
+    fn new(elf: &Elf<'a>) -> Self {
         let mut this = Self {
             sections: HashMap::default(),
             variables: HashMap::with_capacity(elf.symbols.len()),
+            symbols: elf.symbols,
             part: matches!(elf.stage, Stage::Part),
         };
         for section in elf.sections.iter().skip(1) {
             this.sections.entry(section.name).or_insert(section.size);
         }
-        for symbol in elf
-            .symbols
-            .iter()
-            .filter(|it| it.kind == elf::STT_OBJECT && it.is_global())
-        {
-            if let Some(name) = symbol.name {
-                this.variables.entry(name).or_insert(symbol);
+        for (number, symbol) in elf.symbols.iter().enumerate() {
+            if symbol.kind == elf::STT_OBJECT
+                && symbol.is_global()
+                && let Some(name) = symbol.name()
+            {
+                this.variables.entry(name).or_insert(number);
             }
         }
         this
     }
+
+    fn variable(&self, name: &[u8]) -> Option<Symbol<'a>> {
+        self.symbols.get(*self.variables.get(name)?)
+    }
 }
 
-fn fix(
-    raw: &Raw<'_>,
-    names: &Names<'_, '_>,
+fn fix<'a>(
+    raw: &Raw<'a>,
+    names: &Names<'_>,
     section: &RawType<'_>,
     problems: &mut Problems,
-) -> Vec<Variable> {
-    let place = text(raw.name(section.name));
+) -> Vec<Variable<'a>> {
+    let place = borrowed_text(raw.name(section.name));
     // Linkers set size and offsets, and take the latter from the symbols when they link again.
     let from_symbols = section.last == 0 || names.part;
     let only_declares = || section.parts().all(|[id, _, _]| is_extern(raw, id));
@@ -155,16 +162,16 @@ fn fix(
             continue;
         };
         let bytes = raw.name(var.name);
-        let name = text(bytes);
+        let name = borrowed_text(bytes);
         let mut variable = Variable {
             id,
             name,
             offset,
             size,
-            linkage: linkage(var),
+            linkage: linkage(&var),
         };
         if matches!(variable.linkage, Linkage::Global | Linkage::Unknown) {
-            let Some(symbol) = names.variables.get(bytes) else {
+            let Some(symbol) = names.variable(bytes) else {
                 let name = &variable.name;
                 let message = format!("'{name}' in section {place} has no global symbol");
                 problems.add(
@@ -187,13 +194,15 @@ fn fix(
         }
         variables.push(variable);
     }
-    variables.sort_by_key(|variable| variable.offset);
+    if !variables.is_sorted_by_key(|variable| variable.offset) {
+        variables.sort_by_key(|variable| variable.offset);
+    }
     variables
 }
 
 fn is_extern(raw: &Raw<'_>, id: u32) -> bool {
     raw.get(id)
-        .is_some_and(|var| var.kind == BTF_KIND_VAR && linkage(var) == Linkage::Extern)
+        .is_some_and(|var| var.kind == BTF_KIND_VAR && linkage(&var) == Linkage::Extern)
 }
 
 fn linkage(var: &RawType<'_>) -> Linkage {

@@ -189,7 +189,7 @@ impl Global<'_> {
             btf: None,
             inner: None,
             slots: Vec::new(),
-            data: Some(Data::new(self.bytes, self.size, self.read_only)),
+            data: Some(Data::unhashed(self.size, self.read_only)),
             externs: Vec::new(),
             with_programs: None,
             source: None,

@@ -13,7 +13,7 @@ use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Pinning, uapi};
 use foldhash::{HashMap, HashSet};
 
 use crate::btf::raw::{Raw, RawType};
-use crate::bytes::text;
+use crate::bytes::{borrowed_text, text};
 use crate::codes;
 use crate::externs::KCONFIG;
 use crate::fixup::{Datasec, Linkage, Variable};
@@ -59,14 +59,14 @@ pub(crate) fn shape(raw: &Raw<'_>, var: &RawType<'_>) -> Option<Shape> {
     let ty = skip(raw, var.last, &mut hops)?;
     let tristate = raw.name(ty.name) == b"libbpf_tristate";
     let (kind, alignment) = match ty.kind {
-        BTF_KIND_INT => (integer(ty)?, ty.last),
+        BTF_KIND_INT => (integer(&ty)?, ty.last),
         BTF_KIND_ENUM if tristate && ty.last == 4 => (ExternKind::Tristate, ty.last),
         BTF_KIND_ENUM64 if tristate && matches!(ty.last, 4 | 8) => (ExternKind::Tristate, ty.last),
         BTF_KIND_ARRAY => {
             let [element, _, length] = ty.array();
             let element = skip(raw, element, &mut hops).filter(|it| it.kind == BTF_KIND_INT)?;
             let char = matches!(
-                integer(element)?,
+                integer(&element)?,
                 ExternKind::Char | ExternKind::UnsignedChar
             );
             return (char && length > 0).then_some(Shape {
@@ -99,7 +99,7 @@ fn integer(ty: &RawType<'_>) -> Option<ExternKind> {
 }
 
 /// The type behind modifiers, if libbpf finds its size (`btf__resolve_size`).
-fn skip<'r, 'a>(raw: &'r Raw<'a>, mut id: u32, hops: &mut usize) -> Option<&'r RawType<'a>> {
+fn skip<'a>(raw: &Raw<'a>, mut id: u32, hops: &mut usize) -> Option<RawType<'a>> {
     loop {
         *hops += 1;
         let ty = raw.get(id).filter(|_| *hops <= MAX_HOPS)?;
@@ -128,7 +128,7 @@ pub(crate) fn lay_out<'a>(
             bad(symbol, "stands in a second section .kconfig");
         } else if !names.insert(symbol.name) {
             bad(symbol, "has two symbols");
-        } else if let Some(shape) = raw.get(symbol.var).and_then(|var| shape(raw, var)) {
+        } else if let Some(shape) = raw.get(symbol.var).and_then(|var| shape(raw, &var)) {
             shaped.push((symbol, shape));
         }
     }
@@ -164,13 +164,13 @@ pub(crate) fn lay_out<'a>(
         });
     }
     let section = raw.get(first.section)?;
-    let mut variables: Vec<Variable> = section
+    let mut variables: Vec<Variable<'_>> = section
         .parts()
         .filter_map(|[id, _, size]| {
             let name = raw.name(raw.get(id)?.name);
             Some(Variable {
                 id,
-                name: text(name),
+                name: borrowed_text(name),
                 offset: *offsets.get(name)?,
                 size,
                 linkage: Linkage::Global,

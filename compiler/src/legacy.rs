@@ -12,16 +12,18 @@ mod layout;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use bpfplan_plan::{Code, Diagnostic, MapType, Slot, SlotTarget, Source, uapi};
+use bpfplan_plan::{Code, Diagnostic, Map, MapType, Slot, SlotTarget, Source, uapi};
 use foldhash::{HashMap, HashSet};
 use object::elf::{STB_LOCAL, STT_SECTION};
 
+use crate::assemble;
 use crate::btf::raw::Raw;
 use crate::btf::shape;
 use crate::bytes::{text, u32_at};
 use crate::codes;
 use crate::declaration::{self, Declaration};
 use crate::elf::{Elf, Role, Section, Symbol};
+use crate::names::Names;
 use crate::problems::Problems;
 use crate::source;
 
@@ -30,8 +32,8 @@ use layout::{Fields, Layout};
 /// What an object declares in the section `maps`.
 #[derive(Debug, Default)]
 pub(crate) struct Legacy {
-    /// The maps with their slots, in the order of the section.
-    pub(crate) maps: Vec<(Declaration, Vec<Slot>)>,
+    /// The maps in the order of the section; type ids are those of the BTF section.
+    pub(crate) maps: Vec<Map>,
     /// The types of all keys and values.
     pub(crate) types: Vec<u32>,
 }
@@ -133,7 +135,7 @@ fn read_section(
     if u64::try_from(section.data.len()) != Ok(section.size) || section.data.is_empty() {
         return refused("it has no definitions in the file");
     }
-    let mut symbols: Vec<&Symbol<'_>> = elf
+    let mut symbols: Vec<Symbol<'_>> = elf
         .symbols
         .iter()
         .filter(|it| usize::from(it.section) == index && it.kind != STT_SECTION)
@@ -155,7 +157,7 @@ fn read_section(
     let mut named = Vec::with_capacity(symbols.len());
     let mut names = HashSet::default();
     for (symbol, bytes) in symbols.iter().zip(section.data.chunks_exact(size)) {
-        let Some(name) = symbol.name.filter(|name| !name.is_empty()) else {
+        let Some(name) = symbol.name().filter(|name| !name.is_empty()) else {
             return refused("a map has no readable name");
         };
         let name = text(name);
@@ -217,8 +219,13 @@ impl Found {
         declared: &[Declaration],
         problems: &mut Problems,
     ) -> Legacy {
-        let sources = source::find_names(elf, self.maps.iter().map(|map| map.name.as_str()));
-        let declared: HashSet<&str> = declared.iter().map(|it| it.name.as_str()).collect();
+        let names = Names::new(self.maps.iter().map(|map| map.name.as_str()));
+        let sources = source::find(elf, &names);
+        let sources = self.maps.iter().zip(&sources);
+        let sources: HashMap<&str, Source> = sources
+            .filter_map(|(map, source)| Some((map.name.as_str(), source.clone()?)))
+            .collect();
+        let declared: HashSet<&str> = declared.iter().map(|it| it.map.name.as_str()).collect();
         let mut definitions = Vec::with_capacity(self.maps.len());
         for map in &self.maps {
             let source = sources.get(map.name.as_str());
@@ -258,19 +265,14 @@ impl Found {
             legacy
                 .types
                 .extend(definition.key.iter().chain(&definition.value));
-            let declaration = Declaration {
-                name: map.name.clone(),
-                offset: 0,
-                source: source.cloned(),
-                definition: Rc::new(definition),
-            };
             let slot = |(index, name)| Slot {
                 index,
                 target: SlotTarget::Map(name),
             };
-            legacy
-                .maps
-                .push((declaration, filled.into_iter().map(slot).collect()));
+            legacy.maps.push(Map {
+                slots: filled.into_iter().map(slot).collect(),
+                ..assemble::declared(&map.name, &definition, source.cloned())
+            });
         }
         legacy
     }

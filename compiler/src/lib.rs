@@ -33,6 +33,7 @@ mod globals;
 mod kconfig;
 mod legacy;
 pub mod link;
+mod names;
 mod problems;
 mod programs;
 mod slots;
@@ -43,7 +44,6 @@ mod types;
 use bpfplan_plan::contents::MAX_TOTAL;
 use bpfplan_plan::types::{Linkage as VarLinkage, SecVar, Type, TypeId};
 use bpfplan_plan::{Contents, Diagnostic, Map, Object, Plan, format, rules};
-use foldhash::HashSet;
 use sha2::{Digest, Sha256};
 
 use assemble::Maps;
@@ -55,13 +55,15 @@ use elf::{Elf, Stage};
 use fixup::{Datasec, Linkage, Variable};
 use globals::Global;
 use kconfig::Kconfig;
+use names::Names;
 use problems::Problems;
 use struct_ops::StructOps;
 
 /// How to compile.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Whether the plan gets the object's SHA-256; only plans that are written need it.
+    /// Whether the plan gets the SHA-256 of the object and of initial contents; only plans that
+    /// are written need it.
     pub hash: bool,
 }
 
@@ -115,9 +117,9 @@ fn plan(
     let name = file_name(name);
     let maps = read_maps(elf, raw.as_ref(), kconfig.as_ref(), &name, problems).unwrap_or_default();
     if elf.maps.is_none() {
-        programs::check(elf, &HashSet::default(), problems);
+        programs::check(elf, &[], problems);
     }
-    let plan = Plan {
+    let mut plan = Plan {
         version: format::VERSION,
         object: Object {
             name,
@@ -133,6 +135,9 @@ fn plan(
         btf: maps.btf,
         contents: maps.contents,
     };
+    if options.hash {
+        plan.hash_contents();
+    }
     rules::slot_errors(&plan)
         .into_iter()
         .for_each(|diagnostic| problems.add(diagnostic));
@@ -182,6 +187,7 @@ fn read_maps(
     let datasecs = datasecs.unwrap_or_default();
     let globals = globals::read(elf, raw, &datasecs, object, problems);
     let variables = read_definitions(elf, raw, &datasecs, problems)?;
+    let names = Names::new(variables.iter().map(|variable| &*variable.name));
     let typed = kconfig.filter(|kconfig| kconfig.typed);
     let in_arena = arena::section(elf);
     let sections: Vec<&Datasec<'_>> = globals
@@ -190,7 +196,7 @@ fn read_maps(
         .chain(typed.map(|kconfig| &kconfig.datasec))
         .chain(in_arena.and_then(|section| arena::datasec(section, &datasecs)))
         .collect();
-    let declarations = raw.map(|raw| declarations(elf, raw, variables, problems));
+    let declarations = raw.map(|raw| declarations(elf, raw, variables, &names, problems));
     let mut declarations = declarations.unwrap_or_default();
     let legacy = legacy::read(elf, raw, &declarations.list, problems);
     let struct_ops = raw.map(|raw| struct_ops::read(elf, raw, &datasecs, problems));
@@ -202,15 +208,16 @@ fn read_maps(
         .unwrap_or_else(|| Ok(Types::default()))
         .map_err(|diagnostic| problems.add(diagnostic))
         .ok()?;
-    let slots = slots::collect(elf, variables, &declarations.list, problems);
-    let declared = declarations.list.iter().zip(slots);
-    let mut maps: Vec<Map> = legacy
-        .maps
-        .iter()
-        .map(|(declaration, slots)| (declaration, slots.clone()))
-        .chain(declared)
-        .map(|(declaration, slots)| assemble::declared(declaration, slots, &|id| types.id(id)))
-        .collect();
+    slots::fill(elf, variables, &names, &mut declarations.list, problems);
+    let declared = declarations.list.into_iter();
+    let mut maps: Vec<Map> = declared.map(|declaration| declaration.map).collect();
+    maps.splice(0..0, legacy.maps);
+    for map in &mut maps {
+        assemble::find_types(map, &|id| types.id(id.0));
+        if let Some(inner) = &mut map.inner {
+            assemble::find_types(inner, &|id| types.id(id.0));
+        }
+    }
     let mut ids = types.sections.iter().copied();
     maps.extend(globals.iter().map(|global| {
         let datasec = global.datasec.and_then(|place| datasecs.get(place));
@@ -224,21 +231,21 @@ fn read_maps(
     let mut contents: Vec<Contents> = in_arena.into_iter().collect();
     contents.extend(globals.iter().filter_map(Global::contents));
     check_total(&maps, problems);
-    let (view, tags) = (&types.view, &types.tags);
-    let maps = assemble::assemble(view, tags, maps, elf.endianness, problems);
+    let maps = assemble::assemble(types.view, &types.tags, maps, elf.endianness, problems);
     Some(Maps { contents, ..maps })
 }
 
 /// The struct_ops maps.
-fn struct_ops_maps(elf: &Elf<'_>, found: &[StructOps], types: &Types) -> Vec<Map> {
+fn struct_ops_maps(elf: &Elf<'_>, found: &[StructOps<'_>], types: &Types) -> Vec<Map> {
     if found.is_empty() {
         return Vec::new();
     }
-    let variables: Vec<Variable> = found.iter().map(|it| it.variable.clone()).collect();
-    let sources = source::find(elf, &variables);
+    let names = Names::new(found.iter().map(|it| &*it.variable.name));
+    let sources = source::find(elf, &names);
     let maps = found.iter().map(|it| {
-        let source = sources.get(it.variable.name.as_str());
-        it.map(types.id(it.ty), source.cloned())
+        let place = names.find(it.variable.name.as_bytes());
+        let source = place.and_then(|place| sources.get(place)?.clone());
+        it.map(types.id(it.ty), source)
     });
     maps.collect()
 }
@@ -254,12 +261,12 @@ fn check_total(maps: &[Map], problems: &mut Problems) {
 }
 
 /// The variables of `.maps`, none if there is no such section.
-fn read_definitions<'d>(
+fn read_definitions<'d, 'a>(
     elf: &Elf<'_>,
     raw: Option<&Raw<'_>>,
-    datasecs: &'d [Datasec<'_>],
+    datasecs: &'d [Datasec<'a>],
     problems: &mut Problems,
-) -> Option<&'d [Variable]> {
+) -> Option<&'d [Variable<'a>]> {
     if elf.maps.is_none() {
         return Some(&[]);
     }
@@ -280,19 +287,17 @@ fn read_definitions<'d>(
 fn declarations(
     elf: &Elf<'_>,
     raw: &Raw<'_>,
-    variables: &[Variable],
+    variables: &[Variable<'_>],
+    names: &Names<'_>,
     problems: &mut Problems,
 ) -> Declarations {
     let Some(section) = elf.maps.and_then(|maps| elf.sections.get(maps)) else {
         return Declarations::default();
     };
-    let sources = source::find(elf, variables);
-    let declarations = declaration::read(raw, variables, section.size, &sources, problems);
-    let offsets = variables
-        .iter()
-        .map(|variable| u64::from(variable.offset))
-        .collect();
-    programs::check(elf, &offsets, problems);
+    let sources = source::find(elf, names);
+    let size = section.size;
+    let declarations = declaration::read(raw, variables, names, size, sources, |_, _| (), problems);
+    programs::check(elf, variables, problems);
     declarations
 }
 
@@ -301,8 +306,8 @@ fn declarations(
 struct Types {
     view: View,
     tags: types::Tags,
-    /// The view's ids by those of the section; void for what is no root.
-    ids: Vec<TypeId>,
+    /// The view's ids by those of the section; 0 for what is no key and no value.
+    ids: Vec<u32>,
     /// The DATASECs of the sections of global data.
     sections: Vec<TypeId>,
 }
@@ -310,7 +315,7 @@ struct Types {
 impl Types {
     /// The view's id of a type of a key or value.
     fn id(&self, id: u32) -> TypeId {
-        self.ids.get(index(id)).copied().unwrap_or(TypeId::VOID)
+        TypeId(self.ids.get(index(id)).copied().unwrap_or_default())
     }
 }
 
@@ -325,14 +330,14 @@ fn decode(raw: &Raw<'_>, types: &[u32], sections: &[&Datasec<'_>]) -> Result<Typ
         .chain(globals.map(|variable| variable.id).map(node(Form::Global)))
         .collect();
     let trimmed = btf::trim::trim(raw, &nodes)?;
-    let mut view = View::decode(&trimmed)?;
+    let mut view = View::decode(raw, &trimmed)?;
     btf::cycles::check(&view)?;
     let tags = types::Tags::new(&view, &trimmed);
     let mut roots = trimmed.roots.iter().copied().map(TypeId);
-    let mut ids = vec![TypeId::VOID; raw.len().saturating_add(1)];
+    let mut ids = vec![0; raw.len().saturating_add(1)];
     for (id, root) in types.iter().zip(roots.by_ref()) {
         if let Some(place) = ids.get_mut(index(*id)) {
-            *place = root;
+            *place = root.0;
         }
     }
     let sections = sections

@@ -2,12 +2,12 @@
 //! (`bpf_object__collect_prog_relos`) are refused here too.
 
 use bpfplan_plan::Diagnostic;
-use foldhash::HashSet;
 use object::elf::{SHN_LORESERVE, STB_LOCAL, STT_FUNC, STT_SECTION};
 
 use crate::bytes::{text, u32_at};
 use crate::codes;
 use crate::elf::{Elf, Entry, Program, Role, Section, Symbol};
+use crate::fixup::Variable;
 use crate::problems::Problems;
 
 /// Size of `struct bpf_insn`.
@@ -41,9 +41,9 @@ pub(crate) fn jump_tables(elf: &Elf<'_>) -> u64 {
     tables.map_or(0, |section| section.size)
 }
 
-/// Checks the relocations of all sections with instructions. `maps` are the offsets
-/// of the maps in `.maps`.
-pub(crate) fn check(elf: &Elf<'_>, maps: &HashSet<u64>, problems: &mut Problems) {
+/// Checks the relocations of all sections with instructions. `maps` are those of `.maps`, sorted
+/// by offset.
+pub(crate) fn check(elf: &Elf<'_>, maps: &[Variable<'_>], problems: &mut Problems) {
     for section in elf
         .sections
         .iter()
@@ -70,7 +70,7 @@ pub(crate) fn check(elf: &Elf<'_>, maps: &HashSet<u64>, problems: &mut Problems)
 
 fn check_one(
     elf: &Elf<'_>,
-    maps: &HashSet<u64>,
+    maps: &[Variable<'_>],
     index: usize,
     target: &Section<'_>,
     entry: &Entry,
@@ -99,7 +99,7 @@ fn check_one(
         let program = text(program.name);
         let name = text(
             symbol
-                .name
+                .name()
                 .filter(|name| !name.is_empty())
                 .unwrap_or(section.name),
         );
@@ -112,7 +112,7 @@ fn check_one(
         return Err(against("is neither at a load nor at a call, against"));
     }
     if symbol.is_extern() {
-        let named = symbol.name.is_some_and(|name| !name.is_empty());
+        let named = symbol.name().is_some_and(|name| !name.is_empty());
         return if named {
             Ok(())
         } else {
@@ -133,7 +133,7 @@ fn check_one(
     if home == 0 || symbol.section >= SHN_LORESERVE {
         return Err(against("is against the undefined"));
     }
-    if elf.text == Some(home) && is_subprogram(symbol) {
+    if elf.text == Some(home) && is_subprogram(&symbol) {
         let aligned = symbol.value.is_multiple_of(INSTRUCTION)
             && immediate.is_some_and(|it| u64::from(it).is_multiple_of(INSTRUCTION));
         return if aligned {
@@ -145,12 +145,17 @@ fn check_one(
     match section.role {
         Role::Arena | Role::JumpTables | Role::Data | Role::Rodata => Ok(()),
         Role::Bss if section.size > 0 => Ok(()),
-        Role::Maps if maps.contains(&symbol.value) => Ok(()),
+        Role::Maps if starts_map(maps, symbol.value) => Ok(()),
         // All other symbols of this section stand for maps.
         Role::LegacyMaps if symbol.kind != STT_SECTION => Ok(()),
         Role::Maps => Err(against("is not against the start of a map:")),
         _ => Err(against("is against what is neither a map nor global data:")),
     }
+}
+
+fn starts_map(maps: &[Variable<'_>], offset: u64) -> bool {
+    let place = maps.binary_search_by_key(&offset, |map| map.offset.into());
+    place.is_ok()
 }
 
 /// The program or subprogram around an instruction.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bpfplan_plan::{Code, Diagnostic, Endianness, MapType, Slot, SlotTarget, Source, uapi};
-use foldhash::{HashMap, HashMapExt as _};
+use bpfplan_plan::{Code, Diagnostic, Endianness, Slot, SlotTarget, Source, uapi};
+use foldhash::HashMap;
 use object::elf::{SHT_CREL, SHT_REL, SHT_RELA};
 
 use crate::bytes::{borrowed_text, text};
@@ -12,6 +12,7 @@ use crate::codes;
 use crate::declaration::Declaration;
 use crate::elf::{self, Elf, Role, Section, Symbol};
 use crate::fixup::Variable;
+use crate::names::Names;
 use crate::problems::Problems;
 
 /// Size of a pointer in BPF.
@@ -19,26 +20,27 @@ const POINTER: u32 = 8;
 /// `R_BPF_DATA_64`, gcc's relocation for a pointer.
 const R_BPF_DATA_64: u64 = 12;
 
-/// The slots of every declaration, by index and in the order of the declarations.
+/// Gives the declarations their slots, by index.
 ///
-/// `variables` are all of `.maps`, those included whose declaration has an error.
-pub(crate) fn collect(
+/// `variables` are all of `.maps`, those included whose declaration has an error; `names` are
+/// theirs.
+pub(crate) fn fill(
     elf: &Elf<'_>,
-    variables: &[Variable],
-    declarations: &[Declaration],
+    variables: &[Variable<'_>],
+    names: &Names<'_>,
+    declarations: &mut [Declaration],
     problems: &mut Problems,
-) -> Vec<Vec<Slot>> {
-    let mut slots: Vec<BTreeMap<u32, SlotTarget>> = Vec::new();
-    slots.resize_with(declarations.len(), BTreeMap::new);
+) {
+    let mut late = Late::default();
     let sections: Vec<_> = elf
         .sections
         .iter()
         .filter(|section| is_for_maps(elf, section))
         .collect();
     if sections.is_empty() {
-        return Vec::from_iter(slots.iter().map(|_| Vec::new()));
+        return;
     }
-    let names = Names::new(elf, variables, declarations);
+    let targets = Targets::new(elf, variables, names, declarations);
     let owners = Owners::new(variables);
     for section in sections {
         if section.kind != SHT_REL {
@@ -59,24 +61,21 @@ pub(crate) fn collect(
                     ));
                     continue;
                 };
-                let name = variables
-                    .get(owner)
-                    .map_or("", |variable| variable.name.as_str());
-                let Some(index) = names.declarations.get(name) else {
+                let Some(place) = targets.declaration(owner) else {
                     continue;
                 };
-                let Some(declaration) = declarations.get(*index) else {
+                let Some(declaration) = declarations.get_mut(place) else {
                     continue;
                 };
-                match slot(elf, &names, declaration, &relocation, problems) {
+                match slot(elf, &targets, declaration, &relocation, problems) {
                     Ok(Some(slot)) => {
-                        let filled = slots.get_mut(*index);
-                        let before = filled.and_then(|it| it.insert(slot.index, slot.target));
-                        if before.is_some() {
+                        let index = slot.index;
+                        let map = &mut declaration.map;
+                        if late.insert(place, &mut map.slots, slot) {
                             problems.add(
                                 Diagnostic::warning(codes::SLOT_TWICE, "two relocations fill it")
-                                    .map(name)
-                                    .field(format!("values[{}]", slot.index))
+                                    .map(&map.name)
+                                    .field(format!("values[{index}]"))
                                     .note("the last one counts, as in libbpf"),
                             );
                         }
@@ -87,11 +86,43 @@ pub(crate) fn collect(
             }
         }
     }
-    let slot = |(index, target)| Slot { index, target };
-    slots
-        .into_iter()
-        .map(|slots| slots.into_iter().map(slot).collect())
-        .collect()
+    for (place, others) in late.0 {
+        if let Some(declaration) = declarations.get_mut(place) {
+            let slots = &mut declaration.map.slots;
+            slots.extend(
+                others
+                    .into_iter()
+                    .map(|(index, target)| Slot { index, target }),
+            );
+            slots.sort_by_key(|slot| slot.index);
+        }
+    }
+}
+
+/// Slots that do not come in the order of their indices, as compilers write them, by the place of
+/// the declaration.
+#[derive(Default)]
+struct Late(HashMap<usize, BTreeMap<u32, SlotTarget>>);
+
+impl Late {
+    /// Adds a slot to those of a declaration; says whether it was filled before.
+    fn insert(&mut self, place: usize, filled: &mut Vec<Slot>, slot: Slot) -> bool {
+        if filled.last().is_none_or(|last| last.index < slot.index) {
+            filled.push(slot);
+            return false;
+        }
+        let found = filled.binary_search_by_key(&slot.index, |slot| slot.index);
+        match found.ok().and_then(|found| filled.get_mut(found)) {
+            Some(known) => {
+                known.target = slot.target;
+                true
+            }
+            None => {
+                let others = self.0.entry(place).or_default();
+                others.insert(slot.index, slot.target).is_some()
+            }
+        }
+    }
 }
 
 fn is_for_maps(elf: &Elf<'_>, section: &Section<'_>) -> bool {
@@ -111,16 +142,16 @@ fn unreadable_kind(section: &Section<'_>) -> Diagnostic {
 }
 
 /// A relocation of `.maps`.
-struct Relocation<'e, 'a> {
+struct Relocation<'a> {
     number: usize,
     offset: u64,
     kind: u64,
-    symbol: &'e Symbol<'a>,
+    symbol: Symbol<'a>,
     name: Cow<'a, str>,
 }
 
-impl<'e, 'a> Relocation<'e, 'a> {
-    fn new(elf: &'e Elf<'a>, number: usize, entry: &elf::Entry) -> Result<Self, Box<Diagnostic>> {
+impl<'a> Relocation<'a> {
+    fn new(elf: &Elf<'a>, number: usize, entry: &elf::Entry) -> Result<Self, Box<Diagnostic>> {
         let Some(symbol) = elf.symbols.get(entry.symbol) else {
             let message = format!(
                 "relocation {number} of .maps has no symbol ({})",
@@ -128,7 +159,7 @@ impl<'e, 'a> Relocation<'e, 'a> {
             );
             return Err(Box::new(Diagnostic::error(codes::BAD_RELOCATION, message)));
         };
-        let name = borrowed_text(symbol.name.unwrap_or_default());
+        let name = borrowed_text(symbol.name().unwrap_or_default());
         Ok(Self {
             number,
             offset: entry.offset,
@@ -157,26 +188,33 @@ impl<'e, 'a> Relocation<'e, 'a> {
 }
 
 /// What slots can refer to, by name.
-struct Names<'n> {
-    declarations: HashMap<&'n str, usize>,
+struct Targets<'n, 'a> {
     /// All variables in `.maps`: the first of a name counts.
-    variables: HashMap<&'n str, &'n Variable>,
+    variables: &'n [Variable<'a>],
+    names: &'n Names<'n>,
+    /// The places of the declarations by those of their variables.
+    declarations: Vec<Option<usize>>,
     /// The first program of every name, by section and offset.
     programs: HashMap<&'n [u8], (usize, u64)>,
 }
 
-impl<'n> Names<'n> {
-    fn new(elf: &'n Elf<'_>, variables: &'n [Variable], declarations: &'n [Declaration]) -> Self {
+impl<'n, 'a> Targets<'n, 'a> {
+    fn new(
+        elf: &'n Elf<'_>,
+        variables: &'n [Variable<'a>],
+        names: &'n Names<'n>,
+        declarations: &[Declaration],
+    ) -> Self {
         let mut this = Self {
-            declarations: HashMap::with_capacity(declarations.len()),
-            variables: HashMap::with_capacity(variables.len()),
+            variables,
+            names,
+            declarations: vec![None; variables.len()],
             programs: HashMap::default(),
         };
-        for (index, declaration) in declarations.iter().enumerate() {
-            this.declarations.entry(&declaration.name).or_insert(index);
-        }
-        for variable in variables {
-            this.variables.entry(&variable.name).or_insert(variable);
+        for (place, declaration) in declarations.iter().enumerate() {
+            if let Some(of_it) = this.declarations.get_mut(declaration.variable) {
+                *of_it = Some(place);
+            }
         }
         for program in elf.programs.iter().filter(|program| program.entry_point) {
             this.programs
@@ -184,6 +222,19 @@ impl<'n> Names<'n> {
                 .or_insert((program.section, program.offset));
         }
         this
+    }
+
+    /// The first variable of that name with its place.
+    fn variable(&self, name: &str) -> Option<(usize, &'n Variable<'a>)> {
+        let place = self.names.find(name.as_bytes())?;
+        Some((place, self.variables.get(place)?))
+    }
+
+    /// The place of the declaration of the name that a variable has.
+    fn declaration(&self, variable: usize) -> Option<usize> {
+        let name = &self.variables.get(variable)?.name;
+        let own = self.declarations.get(variable).copied().flatten();
+        own.or_else(|| *self.declarations.get(self.names.find(name.as_bytes())?)?)
     }
 }
 
@@ -196,7 +247,7 @@ pub(crate) struct Owners {
 
 impl Owners {
     /// `variables` are sorted by offset.
-    pub(crate) fn new(variables: &[Variable]) -> Self {
+    pub(crate) fn new(variables: &[Variable<'_>]) -> Self {
         let starts = variables.iter().map(|it| u64::from(it.offset)).collect();
         let mut largest = 0;
         let ends = variables.iter().map(|it| {
@@ -221,22 +272,22 @@ impl Owners {
 /// The slot that a relocation fills; `None` if its target has an error of its own.
 fn slot(
     elf: &Elf<'_>,
-    names: &Names<'_>,
+    targets: &Targets<'_, '_>,
     owner: &Declaration,
-    relocation: &Relocation<'_, '_>,
+    relocation: &Relocation<'_>,
     problems: &mut Problems,
 ) -> Result<Option<Slot>, Box<Diagnostic>> {
     let at_owner = |diagnostic: Diagnostic| {
         diagnostic
-            .map(&owner.name)
-            .at(owner.source.as_ref(), "declared here")
+            .map(&owner.map.name)
+            .at(owner.map.source.as_ref(), "declared here")
     };
     let fail = |code: Code, message: String| {
         Err(Box::new(
             at_owner(Diagnostic::error(code, message)).field("values"),
         ))
     };
-    let map_type = MapType(owner.definition.map_type);
+    let map_type = owner.map.map_type;
     let target = || relocation.target();
     let inside = relocation.offset.saturating_sub(u64::from(owner.offset));
     if !map_type.is_outer() && map_type.0 != uapi::BPF_MAP_TYPE_PROG_ARRAY {
@@ -246,7 +297,7 @@ fn slot(
         );
         return fail(codes::NO_SLOTS, message);
     }
-    let values = owner.definition.values.map(u64::from);
+    let values = owner.values.map(u64::from);
     let Some(place) = values.and_then(|values| inside.checked_sub(values)) else {
         let message = format!(
             "{} stands at byte {inside} of it, outside of its values",
@@ -272,7 +323,7 @@ fn slot(
         diagnostic.help = help.map(str::to_owned);
         Err(Box::new(diagnostic.field(format!("values[{index}]"))))
     };
-    let name = relocation.symbol.name.unwrap_or_default();
+    let name = relocation.symbol.name().unwrap_or_default();
     let section = usize::from(relocation.symbol.section);
     let target = if map_type.is_outer() {
         if elf.maps != Some(section) {
@@ -282,18 +333,15 @@ fn slot(
                 None,
             );
         }
-        let definition = &owner.definition;
-        if map_type.0 == uapi::BPF_MAP_TYPE_HASH_OF_MAPS && definition.key_size != 4 {
+        let key_size = owner.map.key_size;
+        if map_type.0 == uapi::BPF_MAP_TYPE_HASH_OF_MAPS && key_size != 4 {
             return fail(
                 codes::SLOT_KEY_SIZE,
-                format!(
-                    "its key has {} bytes, static slots need four",
-                    definition.key_size
-                ),
+                format!("its key has {key_size} bytes, static slots need four"),
                 Some("fill the map at run time, or declare a key of four bytes"),
             );
         }
-        let Some(variable) = names.variables.get(&*relocation.name) else {
+        let Some((place, variable)) = targets.variable(&relocation.name) else {
             return fail(
                 codes::NOT_A_MAP,
                 format!("{} is not the name of a map", target()),
@@ -303,20 +351,20 @@ fn slot(
         warn_offset(
             elf,
             variable,
-            owner.source.as_ref(),
-            &owner.name,
+            owner.map.source.as_ref(),
+            &owner.map.name,
             index,
             relocation,
             problems,
         );
-        if !names.declarations.contains_key(&*relocation.name) {
+        if targets.declaration(place).is_none() {
             return Ok(None);
         }
         SlotTarget::Map(relocation.name.clone().into_owned())
     } else {
         // libbpf takes a program without a name, but then nothing can say which one it is.
         let named = Some(name).filter(|name| !name.is_empty());
-        let Some(place) = named.and_then(|name| names.programs.get(name)) else {
+        let Some(place) = named.and_then(|name| targets.programs.get(name)) else {
             return fail(
                 codes::NOT_A_PROGRAM,
                 format!("{} is not a program", target()),
@@ -335,11 +383,11 @@ fn slot(
 /// libbpf goes by the target's name alone; say so where the address says something else.
 fn warn_offset(
     elf: &Elf<'_>,
-    target: &Variable,
+    target: &Variable<'_>,
     source: Option<&Source>,
     owner: &str,
     index: u32,
-    relocation: &Relocation<'_, '_>,
+    relocation: &Relocation<'_>,
     problems: &mut Problems,
 ) {
     let data = elf
@@ -379,10 +427,10 @@ mod tests {
     use super::*;
     use crate::fixup::Linkage;
 
-    fn variables(places: &[(u32, u32)]) -> Vec<Variable> {
+    fn variables(places: &[(u32, u32)]) -> Vec<Variable<'static>> {
         let variable = |(offset, size): &(u32, u32)| Variable {
             id: 1,
-            name: String::new(),
+            name: Cow::Borrowed(""),
             offset: *offset,
             size: *size,
             linkage: Linkage::Global,

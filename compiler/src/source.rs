@@ -1,113 +1,110 @@
 //! Where maps are declared, from DWARF: file and line, or nothing, but never a guess.
 
-use std::collections::BTreeSet;
+mod entries;
+mod files;
+
+use std::collections::{self, BTreeSet};
+use std::sync::Arc;
 
 use bpfplan_plan::Source;
-use foldhash::{HashMap, HashMapExt as _};
-use gimli::{
-    Abbreviations, Attribute, AttributeValue, DebugAbbrev, DebugInfo, DebugLine, UnitHeader,
-    UnitOffset, constants,
-};
+use foldhash::HashMap;
+use gimli::{Abbreviations, DebugAbbrev, DebugInfo, UnitHeader, constants};
 
 use crate::dwarf::{Reader, Sections, UnitStrings};
 use crate::elf::{Elf, Stage};
-use crate::fixup::Variable;
+use crate::names::Names;
+use entries::{Entries, Variable};
+use files::Files;
 
-/// The places of those variables that DWARF tells.
-pub(crate) fn find<'v>(elf: &Elf<'_>, variables: &'v [Variable]) -> HashMap<&'v str, Source> {
-    find_names(elf, variables.iter().map(|variable| variable.name.as_str()))
-}
-
-/// As [`find`], by their names.
-pub(crate) fn find_names<'v>(
-    elf: &Elf<'_>,
-    names: impl Iterator<Item = &'v str>,
-) -> HashMap<&'v str, Source> {
-    if let Stage::Linked(known) = elf.stage {
-        return names
-            .filter_map(|name| Some((name, known.get(name)?.clone())))
-            .collect();
+/// The places of those variables that DWARF tells; of a name that is there twice, at its first
+/// place in the list.
+pub(crate) fn find(elf: &Elf<'_>, names: &Names<'_>) -> Vec<Option<Source>> {
+    match elf.stage {
+        Stage::Linked(known) => linked(known, names),
+        Stage::Whole | Stage::Part => search(elf, names, false),
     }
-    search(elf, names, false)
 }
 
 /// The places of variables and functions that DWARF tells: of their definitions, or else of a
 /// declaration.
-pub(crate) fn find_all<'v>(
-    elf: &Elf<'_>,
-    names: impl Iterator<Item = &'v str>,
-) -> HashMap<&'v str, Source> {
+pub(crate) fn find_all(elf: &Elf<'_>, names: &Names<'_>) -> Vec<Option<Source>> {
     search(elf, names, true)
 }
 
-fn search<'v>(
-    elf: &Elf<'_>,
-    names: impl Iterator<Item = &'v str>,
-    all: bool,
-) -> HashMap<&'v str, Source> {
+fn linked(known: &collections::HashMap<String, Source>, names: &Names<'_>) -> Vec<Option<Source>> {
+    let mut found = vec![None; names.len()];
+    for (name, source) in known {
+        let place = names.find(name.as_bytes());
+        if let Some(place) = place.and_then(|place| found.get_mut(place)) {
+            *place = Some(source.clone());
+        }
+    }
+    found
+}
+
+fn search(elf: &Elf<'_>, names: &Names<'_>, all: bool) -> Vec<Option<Source>> {
     let sections = Sections::new(elf);
-    let wanted: HashMap<&[u8], &str> = names.map(|name| (name.as_bytes(), name)).collect();
     let mut search = Search {
         sections: &sections,
-        found: HashMap::with_capacity(wanted.len()),
-        declared: HashMap::default(),
-        wanted,
+        wanted: names,
+        found: vec![Found::Nothing; names.len()],
         all,
-        files: HashMap::default(),
-        last_file: None,
+        files: Files::new(&sections),
         budget: sections
             .info
             .len()
             .saturating_mul(8)
             .saturating_add(1 << 20),
-        file_budget: sections.line.len().saturating_mul(4),
     };
     search.units();
-    let mut found = search.declared;
-    found.extend(search.found);
-    let found = found.into_iter();
+    let files = search.files;
+    let found = search.found.into_iter();
     found
-        .filter_map(|(name, source)| Some((name, source?)))
+        .map(|found| match found {
+            Found::Declared(place) | Found::Defined(place) => {
+                let place = place?;
+                Some(Source {
+                    file: Arc::clone(files.name(place.file)?),
+                    line: place.line,
+                })
+            }
+            Found::Nothing => None,
+        })
         .collect()
 }
 
-/// An entry whose attributes were read.
-struct Entry<'e, 's> {
-    offset: UnitOffset,
-    attributes: &'e [Attribute<Reader<'s>>],
-}
-
-impl<'s> Entry<'_, 's> {
-    fn value(&self, name: constants::DwAt) -> Option<AttributeValue<Reader<'s>>> {
-        let mut attributes = self.attributes.iter();
-        let found = attributes.find(|attribute| attribute.name() == name);
-        found.map(Attribute::value)
-    }
-}
-
-struct Search<'s, 'v> {
-    sections: &'s Sections<'s>,
-    wanted: HashMap<&'v [u8], &'v str>,
-    /// `None` for variables that have two different places.
-    found: HashMap<&'v str, Option<Source>>,
+/// What is known of a name; a place of `None` cannot be told, or there are two.
+#[derive(Debug, Clone, Copy)]
+enum Found {
+    Nothing,
     /// The first declaration that is no definition.
-    declared: HashMap<&'v str, Option<Source>>,
+    Declared(Option<Place>),
+    Defined(Option<Place>),
+}
+
+/// A line of a file, by its number in [`Files`].
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    file: usize,
+    line: u32,
+}
+
+struct Search<'s, 'n> {
+    sections: &'s Sections<'s>,
+    wanted: &'n Names<'n>,
+    /// By the places of the names.
+    found: Vec<Found>,
     /// Whether functions and declarations are looked for as well.
     all: bool,
-    /// The file tables by their offset, `None` if they cannot be read.
-    files: HashMap<usize, Option<gimli::LineProgramHeader<Reader<'s>>>>,
-    /// The file that was asked for last, by its table and number: neighbours share it.
-    last_file: Option<((usize, u64), Option<String>)>,
+    files: Files<'s>,
     /// Entries and attributes that may still be read: abbreviations can make a byte into many.
     budget: usize,
-    /// Bytes of file tables that may still be read: hostile tables can overlap.
-    file_budget: usize,
 }
 
 /// A variable that is declared here and defined further on.
 #[derive(Clone, Copy)]
-struct Declared<'v> {
-    name: &'v str,
+struct Declared {
+    name: usize,
     file: Option<u64>,
     line: Option<u64>,
 }
@@ -117,24 +114,11 @@ struct Unit {
     strings: UnitStrings,
     files: Option<usize>,
     address_size: u8,
+    /// The declarations by the offsets of their entries.
+    declarations: HashMap<usize, Declared>,
 }
 
-impl Unit {
-    /// Reads the root entry.
-    fn root(&mut self, entry: &Entry<'_, '_>) {
-        if let Some(AttributeValue::DebugStrOffsetsBase(base)) =
-            entry.value(constants::DW_AT_str_offsets_base)
-        {
-            self.strings.base = base;
-        }
-        if let Some(AttributeValue::DebugLineRef(offset)) = entry.value(constants::DW_AT_stmt_list)
-        {
-            self.files = Some(offset.0);
-        }
-    }
-}
-
-impl<'s, 'v> Search<'s, 'v> {
+impl<'s> Search<'s, '_> {
     fn units(&mut self) {
         let sections = self.sections;
         let info = DebugInfo::from(Reader::new(&sections.info, sections.endian));
@@ -166,8 +150,13 @@ impl<'s, 'v> Search<'s, 'v> {
         }
     }
 
-    /// Looks at the variables of a unit that stand in no function and no type.
-    fn unit(&mut self, header: &UnitHeader<Reader<'s>>, abbreviations: &Abbreviations) {
+    /// Looks at the variables of a unit that stand in no function and no type; `None` unless all
+    /// that were missing were found.
+    fn unit(
+        &mut self,
+        header: &UnitHeader<Reader<'s>>,
+        abbreviations: &Abbreviations,
+    ) -> Option<()> {
         let mut unit = Unit {
             strings: UnitStrings {
                 format: header.format(),
@@ -175,188 +164,76 @@ impl<'s, 'v> Search<'s, 'v> {
             },
             files: None,
             address_size: header.address_size(),
+            declarations: HashMap::default(),
         };
-        let mut declarations = HashMap::default();
         // Compilers define a variable once in a unit, so nothing new follows after the last one.
         let mut missing = self.wanted.len();
-        // Entries below this depth stand in a function, a type ...
-        let mut inside = isize::MAX;
-        let Ok(mut entries) = header.entries_raw(abbreviations, None) else {
-            return;
-        };
-        let mut attributes = Vec::new();
-        while !entries.is_empty() {
-            let (depth, offset) = (entries.next_depth(), entries.next_offset());
-            let Ok(abbreviation) = entries.read_abbreviation() else {
-                return;
-            };
-            let Some(abbreviation) = abbreviation else {
-                continue;
-            };
-            let specifications = abbreviation.attributes();
-            let cost = specifications.len().saturating_add(1);
-            let Some(budget) = self.budget.checked_sub(cost) else {
-                return;
-            };
-            self.budget = budget;
-            let tag = abbreviation.tag();
-            let wanted = match tag {
-                constants::DW_TAG_compile_unit | constants::DW_TAG_variable => true,
-                constants::DW_TAG_subprogram => self.all,
-                _ => false,
-            };
-            if depth > inside || !wanted {
-                if entries.skip_attributes(specifications).is_err() {
-                    return;
-                }
-                let open = matches!(tag, constants::DW_TAG_namespace | constants::DW_TAG_module);
-                if depth <= inside {
-                    inside = if open { isize::MAX } else { depth };
-                }
+        let mut entries = Entries::new(header, abbreviations, self.all)?;
+        while missing > 0 {
+            let entry = entries.next(&mut self.budget)?;
+            if entry.tag == constants::DW_TAG_compile_unit {
+                let root = entries.root(&entry)?;
+                unit.strings.base = root.strings.unwrap_or(unit.strings.base);
+                unit.files = root.files.or(unit.files);
                 continue;
             }
-            if entries
-                .read_attributes(specifications, &mut attributes)
-                .is_err()
-            {
-                return;
-            }
-            let entry = Entry {
-                offset,
-                attributes: &attributes,
-            };
-            if tag == constants::DW_TAG_compile_unit {
-                inside = isize::MAX;
-                unit.root(&entry);
-                continue;
-            }
-            inside = depth;
-            if self.variable(&entry, &unit, &mut declarations).is_some() {
+            let variable = entries.variable(&entry)?;
+            if self.variable(&variable, &mut unit).is_some() {
                 missing = missing.saturating_sub(1);
             }
-            if missing == 0 {
-                return;
-            }
         }
-    }
-
-    /// `None` unless it is one that is looked for and defined here.
-    fn variable(
-        &mut self,
-        entry: &Entry<'_, 's>,
-        unit: &Unit,
-        declarations: &mut HashMap<usize, Declared<'v>>,
-    ) -> Option<()> {
-        let declared = match entry.value(constants::DW_AT_specification) {
-            Some(AttributeValue::UnitRef(offset)) => declarations.get(&offset.0).copied(),
-            _ => None,
-        };
-        let name = declared
-            .map(|it| it.name)
-            .or_else(|| self.name(entry, unit))?;
-        // What a definition does not repeat is as its declaration says.
-        let file = number(entry, constants::DW_AT_decl_file).or_else(|| declared?.file);
-        let line = number(entry, constants::DW_AT_decl_line).or_else(|| declared?.line);
-        let flag = |name| matches!(entry.value(name), Some(AttributeValue::Flag(true)));
-        if flag(constants::DW_AT_declaration) {
-            declarations.insert(entry.offset.0, Declared { name, file, line });
-            if self.all && !self.declared.contains_key(name) {
-                let source = self.place(unit, file, line);
-                self.declared.insert(name, source);
-            }
-            return None;
-        }
-        if declared.is_none() && !flag(constants::DW_AT_external) {
-            return None;
-        }
-        let source = self.place(unit, file, line);
-        self.found
-            .entry(name)
-            .and_modify(|known| {
-                if *known != source {
-                    *known = None;
-                }
-            })
-            .or_insert(source);
         Some(())
     }
 
-    /// The name of the symbol that a variable has, if it is one that is looked for.
-    fn name(&self, entry: &Entry<'_, 's>, unit: &Unit) -> Option<&'v str> {
-        let name = entry
-            .value(constants::DW_AT_linkage_name)
-            .or_else(|| entry.value(constants::DW_AT_name))?;
-        let name = self.sections.string(&name, &unit.strings)?;
-        self.wanted.get(name).copied()
+    /// `None` unless it is one that is looked for and defined here.
+    fn variable(&mut self, variable: &Variable<'s>, unit: &mut Unit) -> Option<()> {
+        let declared = variable.specification;
+        let declared = declared.and_then(|offset| unit.declarations.get(&offset).copied());
+        let name = declared
+            .map(|it| it.name)
+            .or_else(|| self.name(variable, unit))?;
+        // What a definition does not repeat is as its declaration says.
+        let file = variable.file.or_else(|| declared?.file);
+        let line = variable.line.or_else(|| declared?.line);
+        if variable.declaration {
+            let declared = Declared { name, file, line };
+            unit.declarations.insert(variable.offset, declared);
+            if self.all && matches!(self.found.get(name), Some(Found::Nothing)) {
+                let place = self.place(unit, file, line);
+                *self.found.get_mut(name)? = Found::Declared(place);
+            }
+            return None;
+        }
+        if declared.is_none() && !variable.external {
+            return None;
+        }
+        let place = self.place(unit, file, line);
+        let found = self.found.get_mut(name)?;
+        let known = match *found {
+            Found::Nothing | Found::Declared(_) => place,
+            Found::Defined(known) => known.filter(|known| {
+                let same = |place: Place| {
+                    place.line == known.line
+                        && self.files.name(place.file) == self.files.name(known.file)
+                };
+                place.is_some_and(same)
+            }),
+        };
+        *found = Found::Defined(known);
+        Some(())
     }
 
-    fn place(&mut self, unit: &Unit, file: Option<u64>, line: Option<u64>) -> Option<Source> {
+    /// The place of the name that a variable has as a symbol, if it is looked for.
+    fn name(&self, variable: &Variable<'s>, unit: &Unit) -> Option<usize> {
+        let name = variable.linkage_name.as_ref().or(variable.name.as_ref())?;
+        let name = self.sections.string(name, &unit.strings)?;
+        self.wanted.find(name)
+    }
+
+    fn place(&mut self, unit: &Unit, file: Option<u64>, line: Option<u64>) -> Option<Place> {
         let line = u32::try_from(line?).ok().filter(|line| *line != 0)?;
-        let file = self.file(unit, file?)?;
-        Some(Source { file, line })
+        let table = (unit.files?, file?);
+        let file = self.files.find(table, unit.address_size, &unit.strings)?;
+        Some(Place { file, line })
     }
-
-    /// The name of a file as it was recorded, with its directory if it is not the compiler's.
-    fn file(&mut self, unit: &Unit, index: u64) -> Option<String> {
-        let key = (unit.files?, index);
-        if let Some((last, file)) = &self.last_file
-            && *last == key
-        {
-            return file.clone();
-        }
-        let file = self.find_file(unit, key);
-        self.last_file = Some((key, file.clone()));
-        file
-    }
-
-    fn find_file(&mut self, unit: &Unit, (offset, index): (usize, u64)) -> Option<String> {
-        let sections = self.sections;
-        if !self.files.contains_key(&offset) {
-            let table = self.read_files(offset, unit.address_size);
-            self.files.insert(offset, table);
-        }
-        let table = self.files.get(&offset)?.as_ref()?;
-        if index == 0 && table.version() <= 4 {
-            return None;
-        }
-        let file = table.file(index)?;
-        let name = sections.string(&file.path_name(), &unit.strings)?;
-        let mut path = clean(name)?.to_owned();
-        if !path.starts_with('/') && file.directory_index() != 0 {
-            let directory = table.directory(file.directory_index())?;
-            let directory = clean(sections.string(&directory, &unit.strings)?)?;
-            path = format!("{}/{path}", directory.trim_end_matches('/'));
-        }
-        Some(path)
-    }
-
-    fn read_files(
-        &mut self,
-        offset: usize,
-        address_size: u8,
-    ) -> Option<gimli::LineProgramHeader<Reader<'s>>> {
-        if self.file_budget == 0 {
-            return None;
-        }
-        let lines = DebugLine::from(Reader::new(&self.sections.line, self.sections.endian));
-        let program = lines
-            .program(gimli::DebugLineOffset(offset), address_size, None, None)
-            .ok()?;
-        let header = program.header().clone();
-        self.file_budget = self.file_budget.saturating_sub(header.header_length());
-        Some(header)
-    }
-}
-
-fn number(entry: &Entry<'_, '_>, name: constants::DwAt) -> Option<u64> {
-    match entry.value(name)? {
-        AttributeValue::FileIndex(index) => Some(index),
-        value => value.udata_value(),
-    }
-}
-
-/// A path that can be shown.
-fn clean(path: &[u8]) -> Option<&str> {
-    let path = str::from_utf8(path).ok()?;
-    (!path.is_empty() && !path.chars().any(char::is_control)).then_some(path)
 }

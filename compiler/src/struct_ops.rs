@@ -23,8 +23,8 @@ const INSTRUCTION: u64 = 8;
 
 /// A variable that becomes a struct_ops map.
 #[derive(Debug)]
-pub(crate) struct StructOps {
-    pub(crate) variable: Variable,
+pub(crate) struct StructOps<'a> {
+    pub(crate) variable: Variable<'a>,
     /// Number of its section.
     section: usize,
     /// Its struct.
@@ -37,12 +37,12 @@ pub(crate) struct StructOps {
 }
 
 /// The variables by section, and in it by offset.
-pub(crate) fn read(
+pub(crate) fn read<'a>(
     elf: &Elf<'_>,
     raw: &Raw<'_>,
-    datasecs: &[Datasec<'_>],
+    datasecs: &[Datasec<'a>],
     problems: &mut Problems,
-) -> Vec<StructOps> {
+) -> Vec<StructOps<'a>> {
     let mut found = Vec::new();
     let sections = elf.sections.iter().enumerate();
     for (index, section) in sections.filter(|(_, it)| it.role == Role::StructOps) {
@@ -70,8 +70,9 @@ pub(crate) fn read(
                 }),
                 Err(what) => {
                     let message = format!("it {what}");
-                    problems
-                        .add(Diagnostic::error(codes::BAD_STRUCT_OPS, message).map(&variable.name));
+                    problems.add(
+                        Diagnostic::error(codes::BAD_STRUCT_OPS, message).map(&*variable.name),
+                    );
                 }
             }
         }
@@ -83,7 +84,7 @@ pub(crate) fn read(
 /// The struct of a variable and its size.
 fn structure(
     raw: &Raw<'_>,
-    variable: &Variable,
+    variable: &Variable<'_>,
     length: usize,
 ) -> Result<(u32, u32), &'static str> {
     if variable.name.is_empty() {
@@ -113,7 +114,12 @@ fn structure(
 }
 
 /// What `bpf_object__collect_st_ops_relos` demands of the pointers in these variables.
-fn check_relocations(elf: &Elf<'_>, raw: &Raw<'_>, found: &[StructOps], problems: &mut Problems) {
+fn check_relocations(
+    elf: &Elf<'_>,
+    raw: &Raw<'_>,
+    found: &[StructOps<'_>],
+    problems: &mut Problems,
+) {
     let mut members: HashMap<u32, HashMap<u32, u32>> = HashMap::new();
     for section in elf.sections.iter().filter(|it| it.kind == SHT_REL) {
         let index = usize::try_from(section.info).unwrap_or(usize::MAX);
@@ -142,7 +148,7 @@ fn check_relocations(elf: &Elf<'_>, raw: &Raw<'_>, found: &[StructOps], problems
                 let message = format!("relocation {number} of section {name} {what}");
                 let problem = Diagnostic::error(codes::BAD_STRUCT_OPS_RELOCATION, message);
                 problems.add(match owner {
-                    Some(owner) => problem.map(&owner.variable.name),
+                    Some(owner) => problem.map(&*owner.variable.name),
                     None => problem,
                 });
             }
@@ -170,7 +176,7 @@ fn members_of(raw: &Raw<'_>, id: u32) -> HashMap<u32, u32> {
 fn check_one(
     elf: &Elf<'_>,
     raw: &Raw<'_>,
-    owner: &StructOps,
+    owner: &StructOps<'_>,
     members: &HashMap<u32, u32>,
     entry: &Entry,
 ) -> Result<(), &'static str> {
@@ -204,7 +210,7 @@ fn is_function_pointer(raw: &Raw<'_>, id: u32) -> bool {
     target.is_some_and(|ty| ty.kind == BTF_KIND_FUNC_PROTO)
 }
 
-fn skip<'r, 'a>(raw: &'r Raw<'a>, mut id: u32) -> Option<&'r RawType<'a>> {
+fn skip<'a>(raw: &Raw<'a>, mut id: u32) -> Option<RawType<'a>> {
     // Longer than any that a compiler writes; a circle has no end.
     for _ in 0..MAX_HOPS * MAX_HOPS {
         let ty = raw.get(id)?;
@@ -233,7 +239,7 @@ struct Owners {
 }
 
 impl Owners {
-    fn new(found: &[StructOps], section: usize) -> Self {
+    fn new(found: &[StructOps<'_>], section: usize) -> Self {
         let mut last = 0;
         let of_it = found.iter().enumerate();
         let spans = of_it.filter(|(_, it)| it.section == section);
@@ -256,11 +262,11 @@ impl Owners {
     }
 }
 
-impl StructOps {
+impl StructOps<'_> {
     /// The map; `value_type` is its struct in the view.
     pub(crate) fn map(&self, value_type: TypeId, source: Option<Source>) -> Map {
         Map {
-            name: self.variable.name.clone(),
+            name: self.variable.name.clone().into_owned(),
             map_type: MapType(uapi::BPF_MAP_TYPE_STRUCT_OPS),
             key_size: 4,
             value_size: self.size,

@@ -38,8 +38,16 @@ impl Tags {
 pub(crate) struct Selection<'v> {
     view: &'v View,
     tags: &'v Tags,
-    /// The new id by the old one; void for types that are not taken in.
-    ids: Vec<TypeId>,
+    numbers: Numbers,
+    /// Types that are taken in, but not what they reach.
+    stack: Vec<TypeId>,
+}
+
+/// The new numbers of types.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    /// By the old id; 0 for types that are not taken in.
+    ids: Vec<u32>,
     order: Vec<TypeId>,
 }
 
@@ -48,62 +56,77 @@ impl<'v> Selection<'v> {
         Self {
             view,
             tags,
-            ids: vec![TypeId::VOID; view.len().saturating_add(1)],
-            order: Vec::new(),
+            numbers: Numbers {
+                ids: vec![0; view.len().saturating_add(1)],
+                order: Vec::with_capacity(view.len()),
+            },
+            stack: Vec::new(),
         }
     }
 
     /// Number of types so far.
     pub(crate) fn len(&self) -> u32 {
-        u32::try_from(self.order.len()).unwrap_or(u32::MAX)
+        self.numbers.len()
     }
 
-    /// The new id of a type, which is taken in with all that it reaches.
-    pub(crate) fn add(&mut self, root: TypeId) -> TypeId {
-        let known = self.renumber(root);
-        if known != TypeId::VOID {
-            return known;
+    /// Takes in a type with all that it reaches.
+    pub(crate) fn add(&mut self, root: TypeId) {
+        if self.numbers.of(root) != TypeId::VOID {
+            return;
         }
-        let mut stack = vec![root];
+        let mut stack = std::mem::take(&mut self.stack);
+        stack.push(root);
         while let Some(id) = stack.pop() {
             let Some(ty) = self.view.get(id) else {
                 continue;
             };
-            if self.renumber(id) != TypeId::VOID {
+            if !self.numbers.add(id) {
                 continue;
             }
-            self.order.push(id);
-            let new = TypeId(self.len());
-            if let Some(place) = self.ids.get_mut(index(id.0)) {
-                *place = new;
-            }
-            stack.extend(self.neighbours(id, ty).into_iter().rev());
+            let first = stack.len();
+            self.each_neighbour(id, ty, |next| stack.push(next));
+            stack.get_mut(first..).unwrap_or_default().reverse();
         }
-        self.renumber(root)
+        self.stack = stack;
     }
 
     /// What comes along with a type: what it refers to, its tags, and what a tag names.
-    fn neighbours(&self, id: TypeId, ty: &Type) -> Vec<TypeId> {
-        let mut next = ty.references();
-        next.extend(self.tags.of.get(&id).into_iter().flatten());
-        next.extend(self.tags.contained.get(&id));
-        next
+    fn each_neighbour(&self, id: TypeId, ty: &Type, mut each: impl FnMut(TypeId)) {
+        ty.each_reference(&mut each);
+        self.tags
+            .of
+            .get(&id)
+            .into_iter()
+            .flatten()
+            .copied()
+            .for_each(&mut each);
+        self.tags
+            .contained
+            .get(&id)
+            .copied()
+            .into_iter()
+            .for_each(each);
     }
 
     /// The types that come along with one that the kernel's verifier refuses, with the reason.
-    /// `types` are those of [`Selection::finish`].
-    pub(crate) fn refused(&self, types: &[Type]) -> HashMap<TypeId, Rc<str>> {
-        let mut reached_by: HashMap<TypeId, Vec<TypeId>> = HashMap::default();
-        let mut refused = HashMap::default();
+    pub(crate) fn refused(&self) -> HashMap<TypeId, Rc<str>> {
+        let mut refused: HashMap<TypeId, Rc<str>> = HashMap::default();
         let mut queue = Vec::new();
-        for (id, old) in (1..).map(TypeId).zip(&self.order) {
-            let next = self.view.get(*old).map(|ty| self.neighbours(*old, ty));
-            for next in next.unwrap_or_default() {
-                reached_by.entry(self.renumber(next)).or_default().push(id);
+        for id in &self.numbers.order {
+            if let Some(reason) = rules::type_refusal(self.view.as_slice(), *id) {
+                refused.insert(*id, Rc::from(reason));
+                queue.push(*id);
             }
-            if let Some(reason) = rules::type_refusal(types, id) {
-                refused.insert(id, Rc::from(reason));
-                queue.push(id);
+        }
+        if refused.is_empty() {
+            return refused;
+        }
+        let mut reached_by: HashMap<TypeId, Vec<TypeId>> = HashMap::default();
+        for id in &self.numbers.order {
+            if let Some(ty) = self.view.get(*id) {
+                self.each_neighbour(*id, ty, |next| {
+                    reached_by.entry(next).or_default().push(*id);
+                });
             }
         }
         while let Some(id) = queue.pop() {
@@ -120,24 +143,47 @@ impl<'v> Selection<'v> {
         refused
     }
 
-    fn renumber(&self, id: TypeId) -> TypeId {
-        self.ids.get(index(id.0)).copied().unwrap_or(TypeId::VOID)
+    /// The new numbers.
+    pub(crate) fn finish(self) -> Numbers {
+        self.numbers
+    }
+}
+
+impl Numbers {
+    fn len(&self) -> u32 {
+        u32::try_from(self.order.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Numbers a type; says whether it had no number.
+    fn add(&mut self, id: TypeId) -> bool {
+        let new = self.len().saturating_add(1);
+        match self.ids.get_mut(index(id.0)) {
+            Some(place @ 0) => {
+                *place = new;
+                self.order.push(id);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// The new id of a type; void for one that was not taken in.
+    pub(crate) fn of(&self, id: TypeId) -> TypeId {
+        TypeId(self.ids.get(index(id.0)).copied().unwrap_or_default())
     }
 
     /// The types under their new ids.
-    pub(crate) fn finish(&self) -> Vec<Type> {
-        let types = self
-            .order
-            .iter()
-            .filter_map(|id| self.view.get(*id))
-            .cloned();
-        types
-            .map(|mut ty| {
-                for id in ty.references_mut() {
-                    *id = self.renumber(*id);
-                }
+    pub(crate) fn apply(&self, view: View) -> Vec<Type> {
+        let mut types: Vec<Option<Type>> = view.into_types().map(Some).collect();
+        let mut renumbered = Vec::with_capacity(self.order.len());
+        for id in &self.order {
+            let place = index(id.0).checked_sub(1);
+            let ty = place.and_then(|place| types.get_mut(place)?.take());
+            renumbered.extend(ty.map(|mut ty| {
+                ty.each_reference_mut(|id| *id = self.of(*id));
                 ty
-            })
-            .collect()
+            }));
+        }
+        renumbered
     }
 }

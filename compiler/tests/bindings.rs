@@ -91,6 +91,82 @@ fn the_byte_order_is_the_object_s() {
     assert!(text(&fixture("types_hash.be")).contains("not(target_endian = \"big\")"));
 }
 
+/// A loader of another version is an error of the build, not of the load.
+#[test]
+fn the_version_of_the_plan_is_checked_when_compiled() {
+    let source = text(&fixture("types_hash"));
+    let check = format!(
+        "::bpfplan_loader::bindings::PLAN_VERSION == {},",
+        format::VERSION
+    );
+    assert!(source.contains(&check), "{source}");
+}
+
+#[test]
+fn programs_have_names_of_rust() {
+    let mut plan = fixture("programs_several");
+    assert!(text(&plan).contains("pub programs: ProgramsSeveralPrograms,"));
+    let mut first = plan.programs[0].clone();
+    first.name = "type".to_owned();
+    plan.programs = vec![first.clone(), first];
+    let source = text(&plan);
+    for line in [
+        "pub r#type: ::core::option::Option<::bpfplan_loader::bindings::Program>,",
+        "type_2: bindings::LoadedPlan::program(&mut loaded, \"type\"),",
+    ] {
+        assert!(source.contains(line), "{line}\n{source}");
+    }
+    plan.programs.clear();
+    assert!(!text(&plan).contains("pub programs:"));
+}
+
+/// Every handle is one of the loader's; `inner_every_type` and others compile with them.
+#[test]
+fn kinds_of_maps_have_handles() {
+    let source = text(&fixture("types_net"));
+    for handle in [
+        "DevMap",
+        "DevMapHash",
+        "CpuMap",
+        "XskMap",
+        "SockMap",
+        "SockHash<u32>",
+    ] {
+        let ty = format!(": ::bpfplan_loader::maps::{handle},");
+        assert!(source.contains(&ty), "{ty}\n{source}");
+    }
+    let storage = text(&fixture("types_local_storage"));
+    assert!(storage.contains("per_task: ::bpfplan_loader::maps::LocalStorage<types::state>,"));
+    let mut stacks = fixture("user_ring");
+    assert!(text(&stacks).contains("stacks: ::bpfplan_loader::maps::StackTrace,"));
+    // Build ids are no addresses.
+    let map = stacks
+        .maps
+        .iter_mut()
+        .find(|map| map.name == "stacks")
+        .unwrap();
+    map.map_flags |= bpfplan_plan::uapi::BPF_F_STACK_BUILD_ID;
+    assert!(text(&stacks).contains("stacks: ::bpfplan_loader::maps::RawMap,"));
+}
+
+#[test]
+fn names_of_the_module_s_own_are_not_taken() {
+    let plan = fixture("types_array");
+    for (name, rust) in [
+        ("types", "types_"),
+        ("bindings", "bindings_"),
+        ("type", "r#type"),
+    ] {
+        let options = BindingsOptions {
+            name: Some(name.to_owned()),
+            ..BindingsOptions::default()
+        };
+        let bindings = generate(&plan, &options).unwrap();
+        assert_eq!(bindings.name, rust);
+        assert!(!bindings.source.contains("Openr#"), "{name}");
+    }
+}
+
 #[test]
 fn the_same_struct_twice_is_one_type() {
     let inner = |size| composite("inner", 4, vec![member("a", size, 0)]);
@@ -139,7 +215,7 @@ fn two_maps_of_one_name_are_named_with_both_places() {
     for (map, (name, line)) in plan.maps.iter_mut().zip([("a.b", 3), ("a_b", 7)]) {
         map.name = name.to_owned();
         map.source = Some(Source {
-            file: "a.bpf.c".to_owned(),
+            file: "a.bpf.c".into(),
             line,
         });
     }

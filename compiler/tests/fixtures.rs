@@ -198,7 +198,7 @@ fn positions_come_from_debug_information() {
         for map in &compiled.plan.maps {
             let Some(place) = &map.source else { continue };
             assert!(!stripped, "{file} has no debug information");
-            let text = std::fs::read_to_string(fixtures().join("..").join(&place.file));
+            let text = std::fs::read_to_string(fixtures().join("..").join(&*place.file));
             let text = text.unwrap_or_else(|error| panic!("{file}: {place}: {error}"));
             assert!(
                 place.file.starts_with(&format!("fixtures/{source}.bpf.")),

@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     };
     let loaded = load(&plan, &RealKernel::new(), &options);
     for map in loaded.map_err(|error| first(&error.diagnostics))?.maps {
-        println!("{} has id {}", map.name, map.id);
+        println!("{} has id {}", map.name, map.id()?);
     }
     Ok(())
 }

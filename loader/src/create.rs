@@ -50,33 +50,48 @@ pub(crate) struct Wanted<'a, I, F> {
 }
 
 impl<K: Kernel> Load<'_, K> {
-    /// Creates a map; if the kernel refuses it with its BTF, once more without, as libbpf does.
-    pub(crate) fn create<I>(
-        &mut self,
-        wanted: &Wanted<'_, I, K::Fd>,
-        btf: Option<&K::Fd>,
-    ) -> Result<Created<K::Fd>, Diagnostic> {
-        let map = wanted.map;
-        let max_entries = self.max_entries(map, wanted.source);
-        let name = self.name(map);
-        let btf = btf.zip(map.btf).map(|(fd, ids)| MapBtf {
-            fd,
-            key_type_id: ids.key_type_id,
-            value_type_id: ids.value_type_id,
-        });
-        let mut attributes = MapAttributes {
+    /// What the kernel is asked for first.
+    pub(crate) fn attributes<'m, I>(
+        map: &Map<I>,
+        name: &'m str,
+        max_entries: u32,
+        inner: Option<&'m K::Fd>,
+        btf: Option<&'m K::Fd>,
+    ) -> MapAttributes<'m, K::Fd> {
+        MapAttributes {
             map_type: map.map_type,
-            name: &name,
+            name,
             key_size: map.key_size,
             value_size: map.value_size,
             max_entries,
             map_flags: map.map_flags,
             map_extra: map.map_extra,
             numa_node: map.numa_node,
-            inner: wanted.inner,
-            btf,
-        };
-        let mut made = self.with_memlock(|kernel| kernel.create_map(&attributes));
+            inner,
+            btf: btf.zip(map.btf).map(|(fd, ids)| MapBtf {
+                fd,
+                key_type_id: ids.key_type_id,
+                value_type_id: ids.value_type_id,
+            }),
+        }
+    }
+
+    /// Creates a map; if the kernel refuses it with its BTF, once more without, as libbpf does.
+    /// The first call may have been made already.
+    pub(crate) fn create<I>(
+        &mut self,
+        wanted: &Wanted<'_, I, K::Fd>,
+        btf: Option<&K::Fd>,
+        mut early: Option<Result<K::Fd, Errno>>,
+    ) -> Result<Created<K::Fd>, Diagnostic> {
+        let map = wanted.map;
+        let max_entries = self.max_entries(map, wanted.source);
+        let name = self.name(map);
+        let mut attributes = Self::attributes(map, &name, max_entries, wanted.inner, btf);
+        let mut made = self.with_memlock(|kernel| {
+            let early = early.take();
+            early.unwrap_or_else(|| kernel.create_map(&attributes))
+        });
         if matches!(made, Err(Errno::EINVAL)) && self.has_no_mmap(map) {
             attributes.map_flags &= !uapi::BPF_F_MMAPABLE;
             made = self.with_memlock(|kernel| kernel.create_map(&attributes));
@@ -178,7 +193,7 @@ impl<K: Kernel> Load<'_, K> {
 
     /// The name for the kernel. Before 5.2 a `.`, which every template has, was refused, and before
     /// 4.15 any name.
-    fn name<'m, I>(&self, map: &'m Map<I>) -> Cow<'m, str> {
+    pub(crate) fn name<'m, I>(&self, map: &'m Map<I>) -> Cow<'m, str> {
         let name = map.kernel_name();
         match self.version() {
             Some(version) if version < NAMES => "".into(),

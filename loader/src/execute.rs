@@ -5,7 +5,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
@@ -26,6 +26,7 @@ use crate::program_rules::Origin;
 use crate::reused_programs::ProgramChange;
 use crate::reused_slots::Change;
 use crate::slots::{Filled, Filler, Way};
+use crate::together::Early;
 
 /// How often a load is begun if others change the pins meanwhile.
 const ATTEMPTS: usize = 8;
@@ -63,8 +64,16 @@ pub enum Progress<'a> {
     Again,
     /// Fill the slots of all outer maps, or those that are still empty, in this way.
     Fill(Way),
-    /// Go on filling slots; this is asked now and then, where it takes long.
-    Filling,
+    /// Create so many large maps before the others, at the same time; each is told of again when
+    /// its turn comes.
+    Together {
+        /// Number of maps.
+        maps: usize,
+        /// Number of threads.
+        threads: usize,
+    },
+    /// Go on with what was told last; this is asked now and then, where it takes long.
+    GoOn,
     /// Make a directory for pins.
     MakeDirectory(&'a Path),
     /// Write the record of the load, and pin it.
@@ -156,6 +165,7 @@ fn attempt<K: Kernel>(
         btf: None,
         btf_blob: Cow::Borrowed(&plan.btf),
         template: None,
+        early: Vec::new(),
         template_btf: HashMap::new(),
         maps: plan.maps.iter().map(|_| None).collect(),
         programs: Vec::new(),
@@ -198,6 +208,8 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) btf_blob: Cow<'a, [u8]>,
     /// The template of the outer map that is made next.
     pub(crate) template: Option<K::Fd>,
+    /// Large maps that were created before their turn.
+    pub(crate) early: Vec<Early<K::Fd>>,
     /// The type ids that the kernel took for templates, by index of the outer map.
     pub(crate) template_btf: HashMap<usize, BtfIds>,
     /// The maps in the plan's order, `None` for those that are not made yet.
@@ -228,7 +240,7 @@ pub(crate) struct Load<'a, K: Kernel> {
 }
 
 impl<'a, K: Kernel> Load<'a, K> {
-    /// Does everything; gives the ids of the maps that are made.
+    /// Does everything; gives the ids of the maps that are made, if pins want them.
     fn run(&mut self, directories: &[&Pins]) -> Result<Vec<Option<u32>>, Diagnostic> {
         let (mut outers, mut reused) = (Vec::new(), Vec::new());
         let programs = self.options.programs.to_load().is_some();
@@ -238,7 +250,13 @@ impl<'a, K: Kernel> Load<'a, K> {
                 self.reuse(map)?;
             }
         }
-        for step in self.plan.steps_with(programs) {
+        let steps = self.plan.steps_with(programs);
+        let mut begun = false;
+        for step in steps.iter().copied() {
+            if step != Step::LoadBtf && !begun {
+                begun = true;
+                self.create_large(&steps)?;
+            }
             if matches!(step, Step::Pin { .. }) {
                 // Last of all, below.
                 continue;
@@ -265,18 +283,29 @@ impl<'a, K: Kernel> Load<'a, K> {
                 _ => self.step(step)?,
             }
         }
+        if !outers.is_empty() {
+            self.fill_slots(&outers)?;
+        }
+        self.fill_program_arrays()?;
+        let ids = if directories.is_empty() && self.named.is_none() {
+            vec![None; self.maps.len()]
+        } else {
+            self.ids()?
+        };
+        self.all_are_kept(&ids, false)?;
+        self.pin(directories, &reused, &ids)?;
+        Ok(ids)
+    }
+
+    fn fill_slots(&mut self, outers: &[usize]) -> Result<(), Diagnostic> {
         let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
         let filled = Filler::new(self.plan, self.kernel, &self.maps)
-            .fill_all(&outers, &mut |next| ask(progress, interrupted, next))?;
+            .fill_all(outers, &mut |next| ask(progress, interrupted, next))?;
         for Filled { map, slots, note } in filled {
             self.filled.insert(map, slots);
             self.diagnostics.extend(note);
         }
-        self.fill_program_arrays()?;
-        let ids = self.ids()?;
-        self.all_are_kept(&ids, false)?;
-        self.pin(directories, &reused, &ids)?;
-        Ok(ids)
+        Ok(())
     }
 
     /// The map with that index, if it is made.
@@ -287,6 +316,11 @@ impl<'a, K: Kernel> Load<'a, K> {
     /// Whether a map is made from the plan alone.
     fn is_from_plan(&self, index: usize) -> bool {
         self.origins.get(index) == Some(&Origin::Plan)
+    }
+
+    /// Whether a map is created from the plan alone, and is not there already.
+    pub(crate) fn comes_from_plan(&self, map: usize) -> bool {
+        self.is_from_plan(map) && !self.is_done(Step::CreateMap { map })
     }
 
     /// Whether a step has nothing to do, because its map is there already.
@@ -371,7 +405,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             step: "creating the inner template",
         };
         let btf = self.btf.take();
-        let created = self.create(&wanted, btf.as_ref());
+        let created = self.create(&wanted, btf.as_ref(), None);
         self.btf = btf;
         let created = created?;
         if let Some(ids) = map.btf.filter(|_| created.btf) {
@@ -390,7 +424,8 @@ impl<'a, K: Kernel> Load<'a, K> {
             code: codes::MAP_REFUSED,
             step: "creating the map",
         };
-        let created = self.create(&wanted, btf.as_ref());
+        let early = self.created_early(index);
+        let created = self.create(&wanted, btf.as_ref(), early);
         self.btf = btf;
         self.template = template;
         self.put(index, created?);
@@ -446,20 +481,21 @@ impl<'a, K: Kernel> Load<'a, K> {
             Some(pin) => Some(pin.path.clone()),
             None => directories.iter().find_map(|pins| pins.map(index)),
         };
+        let mut loaded = Vec::with_capacity(maps.len());
         let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
         let maps = maps.filter_map(|(index, ((map, created), id))| {
             let created = created?;
             Some(LoadedMap {
                 name: map.name.clone(),
                 map_type: map.map_type,
-                id: id?,
+                id: id.map_or_else(OnceLock::new, OnceLock::from),
                 fd: created.fd,
                 pinned: pinned(index),
                 reused: created.reused,
                 filled: filled.get(&index).copied().unwrap_or(0),
                 max_entries: created.max_entries,
                 btf: created.btf,
-                template: map.inner.as_ref().map(|inner| {
+                template: map.inner.as_deref().map(|inner| {
                     let made = || template_btf.get(&index).copied();
                     // No template was made for a map that was there or came with the programs;
                     // its inner maps may have types all the same.
@@ -474,6 +510,7 @@ impl<'a, K: Kernel> Load<'a, K> {
                 },
             })
         });
+        loaded.extend(maps);
         let paths: HashMap<&str, PathBuf> = directories
             .iter()
             .flat_map(|pins| pins.program_paths(plan))
@@ -490,7 +527,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             Some(pins.record())
         };
         Loaded {
-            maps: maps.collect(),
+            maps: loaded,
             programs: programs.collect(),
             diagnostics,
             record: record(true),
@@ -506,6 +543,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         left.extend(self.restore_program_slots());
         let raced = self.raced && left.is_empty();
         self.template = None;
+        self.early.clear();
         self.programs.clear();
         while let Some(map) = self.maps.pop() {
             drop(map);

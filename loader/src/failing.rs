@@ -5,15 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 
+use crate::Recall;
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
-    MapBtf, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage,
-    RequestedMap,
+    MapBtf, MapId, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
+    ProgramStage, RequestedMap,
 };
 
 /// Another kernel, some of whose calls fail, as the given function decides.
@@ -28,7 +30,8 @@ pub struct FailingKernel<K, D> {
     live: Arc<AtomicUsize>,
     created: Mutex<Vec<u32>>,
     version: Option<KernelVersion>,
-    sleeps: Option<fn() -> Option<u64>>,
+    overlaps: bool,
+    patience: Option<Duration>,
 }
 
 /// A call that may be made to fail.
@@ -36,7 +39,7 @@ pub struct FailingKernel<K, D> {
 pub struct Fault<'a> {
     /// How many calls came before it.
     pub index: usize,
-    /// The method of [`Kernel`].
+    /// The method of [`Kernel`]; for each slot of a batch, once that has begun, `batch_element`.
     pub call: &'static str,
     /// What the call is about: the kernel's name of a map, the path or the id of calls that have
     /// only that (descriptors that they gave go by it as well), and otherwise nothing.
@@ -69,7 +72,8 @@ where
             live: Arc::default(),
             created: Mutex::default(),
             version: None,
-            sleeps: None,
+            overlaps: false,
+            patience: None,
         }
     }
 
@@ -82,12 +86,20 @@ where
         }
     }
 
-    /// Pretends that calls gain from being made at the same time, and that a thread has slept as
-    /// often as the function says when that thread asks it.
+    /// Pretends that calls gain from being made at the same time.
     #[must_use]
-    pub fn with_threads(self, sleeps: fn() -> Option<u64>) -> Self {
+    pub fn with_threads(self) -> Self {
         Self {
-            sleeps: Some(sleeps),
+            overlaps: true,
+            ..self
+        }
+    }
+
+    /// Lets each batch of slots take so long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self {
+            patience: Some(patience),
             ..self
         }
     }
@@ -142,6 +154,16 @@ where
         (self.decide)(fault).map_or(Ok(()), Err)
     }
 
+    fn fill(
+        &self,
+        outer: &FailingFd<K::Fd>,
+        slots: &[(u32, &FailingFd<K::Fd>)],
+        recall: &Recall,
+    ) -> Result<(), BatchError> {
+        let slots: Vec<_> = slots.iter().map(|(index, map)| (*index, &map.fd)).collect();
+        self.inner.update_batch(&outer.fd, &slots, recall)
+    }
+
     fn add_created(&self, id: u32) {
         let created = self.created.lock();
         created.unwrap_or_else(PoisonError::into_inner).push(id);
@@ -170,6 +192,12 @@ impl<K: fmt::Debug, D> fmt::Debug for FailingKernel<K, D> {
 impl<F> Drop for FailingFd<F> {
     fn drop(&mut self) {
         self.live.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl<F: MapId> MapId for FailingFd<F> {
+    fn map_id(&self) -> Result<u32, Errno> {
+        self.fd.map_id()
     }
 }
 
@@ -218,12 +246,31 @@ where
         Ok(self.wrap(fd, attributes.name))
     }
 
-    fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError> {
+    fn update_batch(
+        &self,
+        outer: &Self::Fd,
+        slots: &[(u32, &Self::Fd)],
+        recall: &Recall,
+    ) -> Result<(), BatchError> {
         let indices: Vec<u32> = slots.iter().map(|(index, _)| *index).collect();
         self.ask_about("update_batch", &outer.subject, &[], &indices)
             .map_err(|errno| BatchError { done: None, errno })?;
-        let slots: Vec<_> = slots.iter().map(|(index, map)| (*index, &map.fd)).collect();
-        self.inner.update_batch(&outer.fd, &slots)
+        for (done, (index, _)) in slots.iter().enumerate() {
+            let refused = if recall.is_recalled() {
+                Err(Recall::ERRNO)
+            } else {
+                self.ask_about("batch_element", &outer.subject, &[], &[*index])
+            };
+            if let Err(errno) = refused {
+                let begun = slots.get(..done).filter(|begun| !begun.is_empty());
+                begun.map_or(Ok(()), |begun| self.fill(outer, begun, &Recall::default()))?;
+                return Err(BatchError {
+                    done: Some(done),
+                    errno,
+                });
+            }
+        }
+        self.fill(outer, slots, recall)
     }
 
     fn update_slot(&self, outer: &Self::Fd, index: u32, map: &Self::Fd) -> Result<(), Errno> {
@@ -392,12 +439,15 @@ where
     }
 
     fn overlaps(&self) -> bool {
-        self.sleeps.is_some() || self.inner.overlaps()
+        self.overlaps || self.inner.overlaps()
     }
 
-    fn sleeps(&self) -> Option<u64> {
-        self.sleeps
-            .map_or_else(|| self.inner.sleeps(), |sleeps| sleeps())
+    fn patience(&self, slots: usize) -> Duration {
+        self.patience.unwrap_or_else(|| self.inner.patience(slots))
+    }
+
+    fn cpus(&self) -> usize {
+        if self.overlaps { 2 } else { self.inner.cpus() }
     }
 
     fn page_size(&self) -> u32 {

@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bpfplan_plan::compare::{Attributes, MapTypes};
 use bpfplan_plan::rules::{KernelVersion, errno_name};
 use bpfplan_plan::{MapType, rules};
 
+use crate::Recall;
 use crate::kconfig::KernelConfig;
 pub use crate::program_request::{
     MadeProgram, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
 };
+use crate::slots::recall::patience;
 pub use crate::sys::BtfCache;
 
 /// An error number of the kernel, as `bpf(2)` left it in `errno`.
@@ -216,12 +219,21 @@ pub enum PathKind {
     Other,
 }
 
+/// A descriptor that knows how to ask for the id of its map.
+pub trait MapId {
+    /// The kernel's id of the map, from `BPF_OBJ_GET_INFO_BY_FD`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    fn map_id(&self) -> Result<u32, Errno>;
+}
+
 /// Everything that a load asks of the system.
 ///
 /// Descriptors are values of [`Kernel::Fd`]; dropping one closes it. Paths are absolute.
 pub trait Kernel: Sync {
     /// An open descriptor of a map or of BTF; closed when dropped.
-    type Fd: fmt::Debug + Send + Sync;
+    type Fd: MapId + fmt::Debug + Send + Sync;
 
     /// The lock of a directory; released when dropped, and when the process dies.
     type Lock: fmt::Debug;
@@ -239,10 +251,16 @@ pub trait Kernel: Sync {
     fn create_map(&self, attributes: &MapAttributes<'_, Self::Fd>) -> Result<Self::Fd, Errno>;
 
     /// `BPF_MAP_UPDATE_BATCH`: puts maps into slots of an outer map whose keys are 4 bytes long.
+    /// Another thread may end it early through `recall`.
     ///
     /// # Errors
     /// The kernel's, and how far it got.
-    fn update_batch(&self, outer: &Self::Fd, slots: &[(u32, &Self::Fd)]) -> Result<(), BatchError>;
+    fn update_batch(
+        &self,
+        outer: &Self::Fd,
+        slots: &[(u32, &Self::Fd)],
+        recall: &Recall,
+    ) -> Result<(), BatchError>;
 
     /// `BPF_MAP_UPDATE_ELEM`: puts a map into a slot of an outer map, or a program into one of a
     /// program array.
@@ -391,10 +409,16 @@ pub trait Kernel: Sync {
         false
     }
 
-    /// How often the calling thread has given up its CPU to wait for something, so that a caller
-    /// sees how often a call of it waited; `None`, as by default, if that is not known.
-    fn sleeps(&self) -> Option<u64> {
-        None
+    /// How long a batch of so many slots may take before what it has not done yet is taken back
+    /// and given to threads.
+    fn patience(&self, slots: usize) -> Duration {
+        patience(slots)
+    }
+
+    /// Number of CPUs that large maps are created on at the same time. Where there is one, as by
+    /// default, all calls are made in the order of the plan.
+    fn cpus(&self) -> usize {
+        1
     }
 
     /// Page size in bytes.

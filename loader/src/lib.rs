@@ -11,7 +11,7 @@
 //! let plan = bpfplan_plan::format::read(&std::fs::read("flow.plan")?)?;
 //! let loaded = load(&plan, &RealKernel::new(), &LoadOptions { hold: true, ..LoadOptions::default() })?;
 //! for map in &loaded.maps {
-//!     println!("{} has id {}", map.name, map.id);
+//!     println!("{} has id {}", map.name, map.id()?);
 //! }
 //! // The maps live as long as `loaded`.
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -19,13 +19,18 @@
 //!
 //! A load that pins leaves a record of itself beside the pins ([`record`]); [`unload()`] removes
 //! what the record names, by map id, and nothing else.
-
 //!
-//! With the feature `link`, the module `link` makes one object of several.
+//! Features, none of which is on by itself:
+//!
+//! - `programs`: libbpf loads the object's programs over the maps ([`Programs::Load`]);
+//! - `link`: the module `link` makes one object of several;
+//! - `libbpf-rs`, `aya`: the modules `libbpf_rs` and `aya` hand maps over to these crates.
 
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "aya")]
+pub mod aya;
 pub mod bindings;
 mod btf;
 mod by_name;
@@ -38,6 +43,8 @@ mod failing;
 mod journal;
 mod kconfig;
 pub mod kernel;
+#[cfg(feature = "libbpf-rs")]
+pub mod libbpf_rs;
 #[cfg(feature = "link")]
 pub mod link;
 mod loaded;
@@ -57,6 +64,7 @@ mod reused_programs;
 mod reused_slots;
 mod slots;
 mod sys;
+mod together;
 mod unload;
 mod why;
 
@@ -65,11 +73,12 @@ pub use error::{ErrorKind, LoadError};
 pub use execute::{Progress, load, load_with};
 pub use failing::{FailingFd, FailingKernel, Fault};
 pub use kconfig::{ExternValue, KernelConfig, Origin, ResolvedExtern, kconfig_text};
-pub use kernel::{BtfCache, Errno, Kernel, Pinned};
+pub use kernel::{BtfCache, Errno, Kernel, MapId, Pinned};
 pub use loaded::{Loaded, LoadedMap, LoadedProgram};
 pub use options::{LoadOptions, ProgramOptions, Programs, SlotPolicy};
 pub use recording::{KernelFacts, PretendFd, RecordedAttributes, RecordedCall, RecordingKernel};
 pub use slots::Way;
+pub use slots::recall::Recall;
 pub use sys::{Descriptor, RealKernel};
 pub use unload::{Unloaded, unload};
 pub use zerocopy;

@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use bpfplan_plan::{Diagnostic, MapType};
 
 use crate::kconfig::ResolvedExtern;
-use crate::kernel::Kernel;
+use crate::kernel::{Errno, Kernel, MapId};
 use crate::maps::InnerTemplate;
 
 /// A finished load. Dropping it closes all descriptors; pinned maps live on.
@@ -31,8 +32,8 @@ pub struct LoadedMap<F> {
     pub name: String,
     /// Kind of map.
     pub map_type: MapType,
-    /// The kernel's id.
-    pub id: u32,
+    /// Once somebody has asked for it.
+    pub(crate) id: OnceLock<u32>,
     /// The descriptor, owned; close-on-exec and above 2 on the real kernel.
     pub fd: F,
     /// Path of its pin.
@@ -75,6 +76,21 @@ impl<K: Kernel> Loaded<K> {
     #[must_use]
     pub fn program(&self, name: &str) -> Option<&LoadedProgram<K::Fd>> {
         self.programs.iter().find(|program| program.name == name)
+    }
+}
+
+impl<F: MapId> LoadedMap<F> {
+    /// The kernel's id. A load asks for it only where it pins; otherwise the first call of this
+    /// function does (`BPF_OBJ_GET_INFO_BY_FD`), and remembers it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn id(&self) -> Result<u32, Errno> {
+        if let Some(id) = self.id.get() {
+            return Ok(*id);
+        }
+        let id = self.fd.map_id()?;
+        Ok(*self.id.get_or_init(|| id))
     }
 }
 

@@ -14,8 +14,14 @@
 //! | [`LpmTrie`] | `LPM_TRIE` |
 //! | [`Queue`], [`Stack`] | `QUEUE`, `STACK` |
 //! | [`BloomFilter`] | `BLOOM_FILTER` |
-//! | [`RingBuf`] | `RINGBUF` |
+//! | [`RingBuf`], [`UserRingBuf`] | `RINGBUF`, `USER_RINGBUF` |
 //! | [`ProgArray`] | `PROG_ARRAY` |
+//! | [`PerfEventArray`], [`CgroupArray`] | `PERF_EVENT_ARRAY`, `CGROUP_ARRAY` |
+//! | [`StackTrace`] | `STACK_TRACE`, of addresses |
+//! | [`LocalStorage`] | `SK_STORAGE`, `TASK_STORAGE`, `INODE_STORAGE`, `CGRP_STORAGE` |
+//! | [`DevMap`], [`DevMapHash`], [`CpuMap`] | `DEVMAP`, `DEVMAP_HASH`, `CPUMAP` |
+//! | [`XskMap`], [`SockMap`], [`SockHash`] | `XSKMAP`, `SOCKMAP`, `SOCKHASH` |
+//! | [`ReuseportSockArray`] | `REUSEPORT_SOCKARRAY` |
 //! | [`ArrayOfMaps`], [`HashOfMaps`] | `ARRAY_OF_MAPS`, `HASH_OF_MAPS` |
 //! | [`OuterMap`] | both, with keys as bytes |
 //! | [`RawMap`] | every kind, in bytes |
@@ -44,6 +50,7 @@ mod array;
 mod batch;
 mod builder;
 mod data;
+mod descriptor_arrays;
 pub(crate) mod elements;
 mod entries;
 mod error;
@@ -54,30 +61,40 @@ mod hash;
 pub(crate) mod info;
 mod insert_all;
 mod keys;
+mod local_storage;
 mod of_maps;
 mod outer;
 mod per_cpu;
 mod prog_array;
 mod queue;
 mod raw;
+mod redirect;
 mod ring_buffer;
+mod slots;
+mod stack_trace;
 mod template;
 mod typed;
+mod user_ring_buffer;
 
 pub use array::Array;
 pub use builder::InnerBuilder;
 pub use data::MapData;
+pub use descriptor_arrays::{CgroupArray, PerfEventArray, ReuseportSockArray, SockMap, XskMap};
 pub use entries::{Entries, PerCpuEntries};
 pub use error::MapError;
 pub use handle::MapHandle;
 pub use hash::{Hash, LpmTrie};
 pub use info::Info;
 pub use keys::Keys;
+pub use local_storage::LocalStorage;
 pub use of_maps::{ArrayOfMaps, HashOfMaps};
 pub use outer::{OuterMap, key_text};
 pub use per_cpu::{PerCpuArray, PerCpuHash};
 pub use prog_array::ProgArray;
 pub use queue::{BloomFilter, Queue, Stack};
 pub use raw::{RawMap, Update};
+pub use redirect::{CpuMap, DevMap, DevMapHash, Redirect, SockHash};
 pub use ring_buffer::RingBuf;
+pub use stack_trace::StackTrace;
 pub use template::InnerTemplate;
+pub use user_ring_buffer::UserRingBuf;

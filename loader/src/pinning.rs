@@ -181,7 +181,7 @@ impl<K: Kernel> Load<'_, K> {
             templates.filter_map(|(index, ids)| Some((maps.get(*index)?.name.as_str(), *ids)));
         // libbpf made the templates of maps that come with the programs.
         let others = maps.iter().filter(|map| map.with_programs.is_some());
-        let others = others.filter_map(|map| Some((map.name.as_str(), map.inner.as_ref()?.btf?)));
+        let others = others.filter_map(|map| Some((map.name.as_str(), map.inner.as_deref()?.btf?)));
         let templates = templates.chain(others).collect();
         let bytes = record.with_btf(&self.btf_blob, &templates).encode()?;
         let attributes = MapAttributes {

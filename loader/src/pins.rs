@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
-use bpfplan_plan::{Diagnostic, Map, Pinning, Plan};
+use bpfplan_plan::{Diagnostic, Map, Pinning, Plan, uapi};
 
 use crate::by_name::ByName;
 use crate::codes;
@@ -465,11 +465,19 @@ fn has_dot(name: &OsStr) -> bool {
 pub(crate) fn kernel_name_collisions(plan: &Plan) -> Option<Diagnostic> {
     /// How many names are spelled out.
     const SHOWN: usize = 8;
-    let mut owners: BTreeMap<Cow<'_, str>, Vec<&str>> = BTreeMap::new();
-    for map in &plan.maps {
-        owners.entry(map.kernel_name()).or_default().push(&map.name);
+    // Names that the kernel keeps whole are all different, and most plans have no others.
+    let limit = usize::try_from(uapi::BPF_OBJ_NAME_LEN).unwrap_or(1) - 1;
+    let kept = |map: &Map| map.name.len() <= limit && !map.is_internal();
+    if plan.maps.iter().all(kept) {
+        return None;
     }
-    owners.retain(|_, maps| maps.len() > 1);
+    let maps = plan.maps.iter().enumerate();
+    let mut names: Vec<(Cow<'_, str>, usize)> = maps
+        .map(|(index, map)| (map.kernel_name(), index))
+        .collect();
+    names.sort_unstable();
+    let owners = names.chunk_by(|(one, _), (other, _)| one == other);
+    let owners: Vec<&[(Cow<'_, str>, usize)]> = owners.filter(|maps| maps.len() > 1).collect();
     if owners.is_empty() {
         return None;
     }
@@ -477,12 +485,15 @@ pub(crate) fn kernel_name_collisions(plan: &Plan) -> Option<Diagnostic> {
         codes::KERNEL_NAMES_COLLIDE,
         "the kernel keeps 15 bytes of a name, and some maps have these in common",
     );
-    for (name, maps) in owners.iter().take(SHOWN) {
-        let mut list = maps
-            .iter()
-            .take(SHOWN)
-            .map(|map| map.escape_debug().to_string())
-            .collect::<Vec<_>>();
+    for maps in owners.iter().take(SHOWN) {
+        let Some((name, _)) = maps.first() else {
+            continue;
+        };
+        let names = maps.iter().take(SHOWN);
+        let names = names.filter_map(|(_, index)| plan.maps.get(*index));
+        let mut list: Vec<String> = names
+            .map(|map| map.name.escape_debug().to_string())
+            .collect();
         if maps.len() > SHOWN {
             list.push(format!("{} more", maps.len() - SHOWN));
         }

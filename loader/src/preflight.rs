@@ -121,8 +121,12 @@ fn reserve_descriptors<K: Kernel>(plan: &Plan, more: u64, kernel: &K) -> Result<
             format!("the load needs {needed} descriptors; raising the limit failed: {errno}");
         Diagnostic::error(codes::TOO_FEW_DESCRIPTORS, message)
             .note(format!(
-                "each of the {maps} maps is open until all are pinned"
+                "each of the {maps} maps is open until all are pinned, or as long as it is held"
             ))
+            .note(
+                "only CAP_SYS_RESOURCE goes beyond the hard limit (`ulimit -Hn`), and nobody beyond \
+                 fs.nr_open",
+            )
             .help(format!("allow them with `ulimit -n {needed}`, as root"))
     })
 }

@@ -3,7 +3,7 @@
 //! The kernel compares graph roots and references to a program's own objects by BTF object, not
 //! by structure: the map and the programs must have got the same one. Ours has its own small BTF.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bpfplan_plan::{Diagnostic, Map, Plan, Type, TypeId};
 
@@ -35,25 +35,57 @@ pub(crate) struct BoundMap<'a> {
 
 /// The maps that only programs can use which got the same BTF object.
 pub(crate) fn bound<'a, K: Kernel>(plan: &'a Plan, kernel: &K) -> Vec<BoundMap<'a>> {
-    let mut found = Vec::new();
-    for (index, map) in plan.maps.iter().enumerate() {
-        let mut bound = Bound::default();
-        collect(plan, map, &mut bound);
-        if let Some(inner) = &map.inner {
-            collect(plan, inner, &mut bound);
-        }
-        let mut culprits: Vec<&str> = bound.roots.into_iter().collect();
-        if !bound.referents.is_empty() {
-            let names: Vec<&str> = bound.referents.into_iter().collect();
-            let known = kernel.kernel_structs(&names).unwrap_or_default();
-            let local = names.iter().zip(known).filter(|(_, known)| !known);
-            culprits.extend(local.map(|(name, _)| *name));
-        }
-        if !culprits.is_empty() {
-            found.push(BoundMap { index, culprits });
+    // Most plans have nothing of the kind.
+    if !plan.types.iter().any(binds) {
+        return Vec::new();
+    }
+    // Many maps may have one type, which is looked at once.
+    let mut by_value = BTreeMap::new();
+    for map in &plan.maps {
+        for value in values(map) {
+            by_value
+                .entry(value)
+                .or_insert_with(|| Bound::of(plan, value));
         }
     }
-    found
+    let referents = by_value.values().flat_map(|bound| &bound.referents);
+    let referents: BTreeSet<&str> = referents.copied().collect();
+    let mut local = BTreeSet::new();
+    if !referents.is_empty() {
+        let names: Vec<&str> = referents.into_iter().collect();
+        let known = kernel.kernel_structs(&names).unwrap_or_default();
+        let unknown = names.iter().zip(known).filter(|(_, known)| !known);
+        local.extend(unknown.map(|(name, _)| *name));
+    }
+    let maps = plan.maps.iter().enumerate();
+    let found = maps.filter_map(|(index, map)| {
+        let bounds = || values(map).filter_map(|value| by_value.get(&value));
+        let roots: BTreeSet<&str> = bounds().flat_map(|bound| &bound.roots).copied().collect();
+        let referents = bounds().flat_map(|bound| bound.referents.intersection(&local));
+        let referents: BTreeSet<&str> = referents.copied().collect();
+        let culprits: Vec<&str> = roots.into_iter().chain(referents).collect();
+        (!culprits.is_empty()).then_some(BoundMap { index, culprits })
+    });
+    found.collect()
+}
+
+/// Whether values that hold the type may be bound to a BTF object.
+fn binds(ty: &Type) -> bool {
+    match ty {
+        Type::Struct(composite) | Type::Union(composite) => {
+            let name = composite.name.as_deref();
+            name.is_some_and(|name| ROOTS.contains(&name))
+        }
+        Type::TypeTag { value, .. } => REFERENCES.contains(&value.as_str()),
+        _ => false,
+    }
+}
+
+/// The types that the kernel gets of the values of a map and of its inner maps.
+fn values(map: &Map) -> impl Iterator<Item = TypeId> {
+    let inner = map.inner.as_ref().and_then(|inner| inner.btf);
+    let ids = map.btf.into_iter().chain(inner);
+    ids.map(|ids| TypeId(ids.value_type_id))
 }
 
 impl BoundMap<'_> {
@@ -83,34 +115,40 @@ impl BoundMap<'_> {
     }
 }
 
-fn collect<'a, I>(plan: &'a Plan, map: &Map<I>, bound: &mut Bound<'a>) {
-    let Some(ids) = map.btf else { return };
-    let mut seen = BTreeSet::new();
-    let mut open = vec![TypeId(ids.value_type_id)];
-    while let Some(id) = open.pop() {
-        if !seen.insert(id) {
-            continue;
-        }
-        match plan.type_by_id(id) {
-            Some(Type::Struct(composite) | Type::Union(composite)) => match &composite.name {
-                Some(name) if ROOTS.contains(&name.as_str()) => {
-                    bound.roots.insert(name);
+impl<'a> Bound<'a> {
+    /// What values of that type hold.
+    fn of(plan: &'a Plan, value: TypeId) -> Self {
+        let mut bound = Self::default();
+        let mut seen = BTreeSet::new();
+        let mut open = vec![value];
+        while let Some(id) = open.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            match plan.type_by_id(id) {
+                Some(Type::Struct(composite) | Type::Union(composite)) => match &composite.name {
+                    Some(name) if ROOTS.contains(&name.as_str()) => {
+                        bound.roots.insert(name);
+                    }
+                    _ => open.extend(composite.members.iter().map(|member| member.ty)),
+                },
+                Some(Type::Array { element, .. }) => open.push(*element),
+                Some(
+                    Type::Typedef { to, .. }
+                    | Type::Const { to }
+                    | Type::Volatile { to }
+                    | Type::Restrict { to }
+                    | Type::TypeTag { to, .. }
+                    | Type::Var { to, .. },
+                ) => open.push(*to),
+                Some(Type::Datasec { vars, .. }) => {
+                    open.extend(vars.iter().map(|place| place.var));
                 }
-                _ => open.extend(composite.members.iter().map(|member| member.ty)),
-            },
-            Some(Type::Array { element, .. }) => open.push(*element),
-            Some(
-                Type::Typedef { to, .. }
-                | Type::Const { to }
-                | Type::Volatile { to }
-                | Type::Restrict { to }
-                | Type::TypeTag { to, .. }
-                | Type::Var { to, .. },
-            ) => open.push(*to),
-            Some(Type::Datasec { vars, .. }) => open.extend(vars.iter().map(|place| place.var)),
-            Some(Type::Ptr { to }) => bound.referents.extend(referent(plan, *to)),
-            _ => {}
+                Some(Type::Ptr { to }) => bound.referents.extend(referent(plan, *to)),
+                _ => {}
+            }
         }
+        bound
     }
 }
 

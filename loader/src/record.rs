@@ -115,7 +115,7 @@ impl Record {
                 name: map.name.clone(),
                 pin: pin.clone()?,
                 id: (*id)?,
-                template: map.inner.as_ref().map(RecordedTemplate::of),
+                template: map.inner.as_deref().map(RecordedTemplate::of),
             })
         });
         let maps: Vec<RecordedMap> = maps.collect();

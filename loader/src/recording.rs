@@ -10,10 +10,11 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::{KernelVersion, Target};
 use bpfplan_plan::{Map, MaxEntries};
 
+use crate::Recall;
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
     BatchError, BtfCache, Errno, FdLimit, Feature, Identity, Kernel, MadeProgram, MapAttributes,
-    MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
+    MapId, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
 pub use call::{RecordedAttributes, RecordedCall};
@@ -225,6 +226,13 @@ impl PretendFd {
     }
 }
 
+impl MapId for PretendFd {
+    fn map_id(&self) -> Result<u32, Errno> {
+        let known = lock(&self.state).maps.contains_key(&self.id) && !self.program;
+        known.then_some(self.id).ok_or(Errno::EINVAL)
+    }
+}
+
 impl Drop for PretendFd {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
@@ -279,6 +287,7 @@ impl Kernel for RecordingKernel {
         &self,
         outer: &PretendFd,
         slots: &[(u32, &PretendFd)],
+        _: &Recall,
     ) -> Result<(), BatchError> {
         let mut state = lock(&self.state);
         if let Some(map) = state.maps.get_mut(&outer.id) {

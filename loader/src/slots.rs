@@ -3,13 +3,16 @@
 //! The kernel ends each call that fills slots by waiting for an RCU grace period, and calls that
 //! wait at the same time share one. So each outer map gets one batch, and all outer maps get
 //! theirs at once. Where a kernel has no batch for them (before 5.19), or waits for each element
-//! of a batch (before 6.8), the slots are filled one by one by many threads.
+//! of a batch (before 6.8), the slots are filled one by one by many threads. What it does, it
+//! shows (see [`recall`]).
 
 pub(crate) mod fan_out;
 pub(crate) mod queue;
+pub(crate) mod recall;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use bpfplan_plan::rules::{Call, KernelVersion};
 use bpfplan_plan::{Diagnostic, Map, Plan, Severity, SlotTarget};
@@ -22,19 +25,15 @@ use crate::why::Refusal;
 
 use fan_out::{FanOut, Filling};
 use queue::Place;
+use recall::Recall;
 
 /// How the slots are filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// In so many batches, all at once.
     Batches(usize),
-    /// On so many threads: one by one, beside one small batch that shows whether the kernel waits
-    /// for each of its elements.
-    Trial {
-        /// Number of threads.
-        threads: usize,
-    },
-    /// One by one on so many threads, because the kernel waits for each element of a batch.
+    /// One by one on so many threads what batches left, because the kernel waits for each element
+    /// of a batch.
     EachWaits {
         /// Number of threads.
         threads: usize,
@@ -55,10 +54,6 @@ impl fmt::Display for Way {
         match self {
             Self::Batches(1) => f.write_str("in one batch"),
             Self::Batches(batches) => write!(f, "in {batches} batches at once"),
-            Self::Trial { threads } => write!(
-                f,
-                "on {threads} threads, one of which finds out how this kernel does a batch"
-            ),
             Self::EachWaits { threads: count } => write!(
                 f,
                 "{}: this kernel waits for each element of a batch",
@@ -253,12 +248,12 @@ impl<'a, K: Kernel> Filling for Filler<'a, K> {
         (job.map, job.slot)
     }
 
-    fn batch(&self, jobs: &[Self::Job]) -> Result<(), BatchError> {
+    fn batch(&self, jobs: &[Self::Job], recall: &Recall) -> Result<(), BatchError> {
         let Some(first) = jobs.first() else {
             return Ok(());
         };
         let values: Vec<_> = jobs.iter().map(|job| (job.slot, job.fd)).collect();
-        self.kernel.update_batch(first.outer, &values)
+        self.kernel.update_batch(first.outer, &values, recall)
     }
 
     fn single(&self, job: &Self::Job) -> Result<(), Errno> {
@@ -299,7 +294,7 @@ impl<'a, K: Kernel> Filling for Filler<'a, K> {
         self.kernel.overlaps()
     }
 
-    fn sleeps(&self) -> Option<u64> {
-        self.kernel.sleeps()
+    fn patience(&self, slots: usize) -> Duration {
+        self.kernel.patience(slots)
     }
 }

@@ -17,7 +17,7 @@ mod system;
 mod types;
 
 pub(crate) use elements::RealElements;
-pub(crate) use ring::Ring;
+pub(crate) use ring::{Ring, UserRing};
 pub use types::BtfCache;
 
 use std::ffi::CString;
@@ -29,9 +29,10 @@ use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
 
+use crate::Recall;
 use crate::kconfig::KernelConfig;
 use crate::kernel::{
-    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapInfo, PathKind,
+    BatchError, Errno, FdLimit, Feature, Identity, Kernel, MapAttributes, MapId, MapInfo, PathKind,
     Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
 };
 
@@ -74,6 +75,12 @@ impl RealKernel {
 impl AsFd for Descriptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl MapId for Descriptor {
+    fn map_id(&self) -> Result<u32, Errno> {
+        Ok(bpf::map_info(self.as_fd())?.id)
     }
 }
 
@@ -180,13 +187,14 @@ impl Kernel for RealKernel {
         &self,
         outer: &Descriptor,
         slots: &[(u32, &Descriptor)],
+        recall: &Recall,
     ) -> Result<(), BatchError> {
         let outer = outer
             .outer()
             .map_err(|errno| BatchError { done: None, errno })?;
         let keys: Vec<u32> = slots.iter().map(|(index, _)| *index).collect();
-        let values: Vec<u32> = slots.iter().map(|(_, map)| map.raw()).collect();
-        bpf::update_batch(outer, &keys, &values)
+        let values = recall.lend(slots.iter().map(|(_, map)| map.raw()));
+        bpf::update_batch(outer, &keys, values)
     }
 
     fn update_slot(&self, outer: &Descriptor, index: u32, map: &Descriptor) -> Result<(), Errno> {
@@ -331,8 +339,8 @@ impl Kernel for RealKernel {
         true
     }
 
-    fn sleeps(&self) -> Option<u64> {
-        bpf::sleeps()
+    fn cpus(&self) -> usize {
+        system::cpus()
     }
 
     fn page_size(&self) -> u32 {

@@ -31,7 +31,11 @@ impl<I> Refusal<'_, I> {
             diagnostic.notes.extend(size(kernel, self.map));
         }
         if self.errno.0 == libc::EMFILE {
-            diagnostic.help = Some("allow more descriptors with `ulimit -n`".to_owned());
+            diagnostic.help = Some(
+                "allow more descriptors with `ulimit -n`; a load with `LoadOptions::raise_nofile` \
+                 does that itself"
+                    .to_owned(),
+            );
         }
         diagnostic
     }

@@ -64,6 +64,10 @@ fn main() {
         trials.push(Trial::test(format!("recording::{name}"), move || {
             recording(&recorded)
         }));
+        let threaded = plan.clone();
+        trials.push(Trial::test(format!("threads::{name}"), move || {
+            on_threads(&threaded)
+        }));
         if name == "many_slots" {
             continue;
         }
@@ -101,6 +105,20 @@ fn plans() -> Vec<(String, Plan)> {
 }
 
 fn recording(plan: &Plan) -> Result<(), Failed> {
+    on_recordings(plan, |kernel| kernel)
+}
+
+/// Large maps are created, and slots are filled, at the same time.
+fn on_threads(plan: &Plan) -> Result<(), Failed> {
+    on_recordings(plan, |kernel| {
+        FailingKernel::new(kernel, |_: Fault<'_>| None).with_threads()
+    })
+}
+
+fn on_recordings<K: Kernel + Recorded>(
+    plan: &Plan,
+    wrapped: impl Fn(RecordingKernel) -> K,
+) -> Result<(), Failed> {
     let target = Target {
         page_size: 4096,
         possible_cpus: 2,
@@ -113,8 +131,9 @@ fn recording(plan: &Plan) -> Result<(), Failed> {
     each_call_fails(
         plan,
         &options,
-        || RecordingKernel::new(target).with_directory("/sys/fs/bpf"),
+        || wrapped(RecordingKernel::new(target).with_directory("/sys/fs/bpf")),
         |kernel, _| {
+            let kernel = kernel.recorded();
             let (open, pins) = (kernel.open_descriptors(), kernel.pins());
             match (open, pins.as_slice(), kernel.directories().as_slice()) {
                 (0, [], [_]) => Ok(()),
@@ -124,6 +143,23 @@ fn recording(plan: &Plan) -> Result<(), Failed> {
             }
         },
     )
+}
+
+/// The recording below.
+trait Recorded {
+    fn recorded(&self) -> &RecordingKernel;
+}
+
+impl Recorded for RecordingKernel {
+    fn recorded(&self) -> &RecordingKernel {
+        self
+    }
+}
+
+impl<D: Fn(Fault<'_>) -> Option<Errno> + Sync> Recorded for FailingKernel<RecordingKernel, D> {
+    fn recorded(&self) -> &RecordingKernel {
+        self.inner()
+    }
 }
 
 fn on_the_real_kernel(plan: &Plan) -> Result<(), Failed> {
@@ -305,9 +341,11 @@ impl Failure<'_> {
                     .ok_or_else(|| "a map has no BTF".to_owned())
             }
             "create_map" if said(codes::MAP_WITHOUT_BTF) => Ok(()),
-            "update_batch"
+            // Where the kernel below has no batch, none is begun and no element of it fails.
+            "update_batch" | "batch_element"
                 if said(codes::NO_BATCH)
-                    && (self.errno == Errno::ENOTSUPP
+                    && (self.call == "batch_element"
+                        || self.errno == Errno::ENOTSUPP
                         || (self.errno == Errno::EINVAL && version.is_none())) =>
             {
                 let mut maps = plan.maps.iter().zip(&loaded.maps);
@@ -351,6 +389,7 @@ impl Failure<'_> {
             "create_map" => "creating the map",
             "info" if of_the_record => "reading the id of the record",
             "info" => "reading its id",
+            "batch_element" => "filling slot",
             "update_batch" | "update_slot" => "filling",
             "write" if of_the_record => "writing the record",
             "write" => "bytes of initial contents",

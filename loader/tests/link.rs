@@ -144,7 +144,7 @@ impl Set {
         let ours: Vec<Declared> = plan
             .maps
             .iter()
-            .map(|map| renamed(from_plan(map, map.inner.as_ref())))
+            .map(|map| renamed(from_plan(map, map.inner.as_deref())))
             .collect();
         if ours != declared {
             return Err(format!("ours {ours:#?}\ntheirs {declared:#?}").into());
@@ -241,7 +241,7 @@ fn the_order_does_not_matter(sets: &[Set]) -> Outcome {
         let maps = plan.maps.iter().filter(|map| map.data.is_none());
         let mut maps: Vec<String> = maps
             .map(|map| {
-                let declared = from_plan(map, map.inner.as_ref());
+                let declared = from_plan(map, map.inner.as_deref());
                 let slots = slots(&plan, &map.name);
                 format!("{declared:?} {slots:?} {:?}", map.source)
             })
@@ -284,7 +284,7 @@ fn both_places_are_named() -> Outcome {
     let places: Vec<Vec<&str>> = conflicts
         .map(|it| {
             let labels = it.labels.iter();
-            labels.map(|label| label.source.file.as_str()).collect()
+            labels.map(|label| label.source.file.as_ref()).collect()
         })
         .collect();
     let both = ["fixtures/link_conflict.bpf.c", "fixtures/link_table.bpf.c"];

@@ -11,7 +11,6 @@
 
 mod sample;
 
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -32,17 +31,6 @@ const GRACE_PERIOD: Duration = Duration::from_millis(5);
 
 /// A test that waits so long has failed.
 const GIVE_UP: Duration = Duration::from_secs(20);
-
-thread_local! {
-    /// Waits of this thread so far.
-    static SLEEPS: Cell<u64> = const { Cell::new(0) };
-}
-
-/// Waits for so many grace periods.
-fn wait(times: usize) {
-    SLEEPS.set(SLEEPS.get() + times as u64);
-    thread::sleep(GRACE_PERIOD * times as u32);
-}
 
 /// A kernel of some age.
 #[derive(Clone, Copy)]
@@ -104,13 +92,13 @@ impl Seen {
 fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
     let fills = Mutex::new(Vec::new());
     let (now, at_once) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let waiting = |times: usize| {
+    let waiting = || {
         at_once.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         let begin = Instant::now();
         while at_once.load(Ordering::SeqCst) < age.together && begin.elapsed() < GIVE_UP {
             thread::yield_now();
         }
-        wait(times);
+        thread::sleep(GRACE_PERIOD);
         now.fetch_sub(1, Ordering::SeqCst);
     };
     let target = Target {
@@ -118,17 +106,27 @@ fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
         possible_cpus: 2,
     };
     let kernel = FailingKernel::new(RecordingKernel::new(target), |fault: Fault<'_>| {
-        let times = match (fault.call, age.batch) {
-            ("update_slot", _) | ("update_batch", Batch::WaitsOnce) => 1,
-            ("update_batch", Batch::WaitsEach) => fault.slots.len(),
-            ("update_batch", Batch::Missing(errno)) => return Some(errno),
-            _ => return None,
-        };
+        assert_ne!(
+            fault.call, "info",
+            "nobody wants ids where nothing is pinned"
+        );
         let is_bad = |slot: &u32| bad.contains(&(fault.subject, *slot));
-        if fault.slots.iter().any(is_bad) {
-            return Some(Errno(libc::ENOMEM));
+        match (fault.call, age.batch) {
+            ("update_batch", Batch::Missing(errno)) => return Some(errno),
+            ("batch_element", _) if fault.slots.iter().any(is_bad) => {
+                return Some(Errno(libc::ENOMEM));
+            }
+            ("batch_element", Batch::WaitsEach) => {
+                thread::sleep(GRACE_PERIOD);
+                return None;
+            }
+            ("update_slot", _) if fault.slots.iter().any(is_bad) => {
+                return Some(Errno(libc::ENOMEM));
+            }
+            ("update_slot", _) | ("update_batch", Batch::WaitsOnce) => waiting(),
+            ("update_batch", Batch::WaitsEach) => {}
+            _ => return None,
         }
-        waiting(times);
         let fill = (
             fault.subject.to_owned(),
             fault.slots.to_vec(),
@@ -137,7 +135,12 @@ fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
         fills.lock().expect("nobody panics").push(fill);
         None
     })
-    .with_threads(|| Some(SLEEPS.get()));
+    .with_threads()
+    .with_patience(if age.batch == Batch::WaitsEach {
+        GRACE_PERIOD
+    } else {
+        GIVE_UP
+    });
     let kernel = match age.version {
         Some((major, minor)) => kernel.with_version(KernelVersion { major, minor }),
         None => kernel,
@@ -150,7 +153,7 @@ fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
     let result = load_with(plan, &kernel, &options, &mut |progress| {
         match progress {
             Progress::Fill(way) => ways.push(way),
-            Progress::Filling => polls += 1,
+            Progress::GoOn => polls += 1,
             _ => {}
         }
         if polls > moments {
@@ -268,11 +271,9 @@ fn kernels_that_wait_for_each_element_get_threads() {
             ..age
         };
         let seen = fill(&tables(&[300, 200]), age, &[], ALWAYS);
-        assert_eq!(
-            seen.ways,
-            [Way::Trial { threads }, Way::EachWaits { threads }]
-        );
-        assert_eq!(seen.singles(), 496, "all but the trial");
+        assert_eq!(seen.ways, [Way::Batches(2), Way::EachWaits { threads }]);
+        let singles = seen.singles();
+        assert!((400..500).contains(&singles), "{singles} one by one");
         assert!((100..=threads).contains(&seen.at_once), "{}", seen.at_once);
         assert_eq!(seen.result.expect("it loads"), []);
     }
@@ -287,10 +288,7 @@ fn kernels_without_batches_get_threads() {
             ..age
         };
         let seen = fill(&tables(&[300, 200]), age, &[], ALWAYS);
-        assert_eq!(
-            seen.ways,
-            [Way::Trial { threads }, Way::NoBatch { threads }]
-        );
+        assert_eq!(seen.ways, [Way::Batches(2), Way::NoBatch { threads }]);
         assert_eq!(seen.singles(), 500);
         assert!((100..=threads).contains(&seen.at_once), "{}", seen.at_once);
         let notes = ["outer_0", "outer_1"].map(|map| (codes::NO_BATCH.to_string(), map.to_owned()));
@@ -301,27 +299,20 @@ fn kernels_without_batches_get_threads() {
 #[test]
 fn a_version_does_not_say_what_was_ported_back() {
     let seen = fill(&tables(&[9000, 200]), PORTED_BACK, &[], ALWAYS);
-    assert_eq!(
-        seen.ways,
-        [Way::Trial { threads: 128 }, Way::Batches(2)],
-        "two outer maps are left"
-    );
-    assert!(seen.singles() < 9000, "{} slots one by one", seen.singles());
+    assert_eq!(seen.ways, [Way::Batches(2)]);
+    assert_eq!(seen.singles(), 0);
     assert_eq!(seen.result.expect("it loads"), []);
 }
 
 #[test]
-fn few_slots_need_no_trial() {
+fn few_slots_need_no_watch() {
     let seen = fill(&tables(&[4, 3, 1]), LINUX_6_1, &[], ALWAYS);
     assert_eq!(seen.ways, [Way::Batches(3)]);
     let seen = fill(&tables(&[4, 3, 1]), LINUX_5_15, &[], ALWAYS);
     assert_eq!(seen.ways, [Way::Batches(3), Way::NoBatch { threads: 8 }]);
     let seen = fill(&tables(&[3, 6]), LINUX_5_15, &[], ALWAYS);
-    let threads = 6;
-    assert_eq!(
-        seen.ways,
-        [Way::Trial { threads }, Way::NoBatch { threads }]
-    );
+    let threads = 9;
+    assert_eq!(seen.ways, [Way::Batches(2), Way::NoBatch { threads }]);
 }
 
 #[test]
@@ -330,8 +321,10 @@ fn the_first_bad_slot_is_blamed_and_the_others_stop() {
     for (age, bad, slot) in [
         (LINUX_6_1, [("outer_1", 250), ("outer_1", 200)], 200),
         (LINUX_5_15, [("outer_1", 200), ("outer_1", 201)], 200),
-        // One of them is in the trial, which is made before its turn.
+        // They are in two batches.
         (LINUX_6_1, [("outer_1", 1), ("outer_0", 2)], 2),
+        (LINUX_6_12, [("outer_1", 1), ("outer_0", 2)], 2),
+        (LINUX_6_12, [("outer_1", 4000), ("outer_1", 3000)], 3000),
         (LINUX_5_15, [("outer_1", 1), ("outer_0", 2)], 2),
     ] {
         let seen = fill(&plan, age, &bad, ALWAYS);

@@ -1,6 +1,6 @@
 //! Writes the kernel's BTF blob from structured types (the format of `<linux/btf.h>`).
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashMapExt as _};
 use thiserror::Error;
 
 use crate::model::Endianness;
@@ -50,7 +50,8 @@ pub fn encode(types: &[Type], endianness: Endianness) -> Result<Vec<u8>, EncodeE
         endianness,
         types: Vec::with_capacity(types.len().saturating_mul(24)),
         strings: vec![0],
-        offsets: HashMap::default(),
+        // Room for the names of a type and of a part of it or two.
+        offsets: HashMap::with_capacity(types.len().saturating_mul(3)),
         id: 0,
     };
     for ty in types {
@@ -115,7 +116,8 @@ impl<'a> Writer<'a> {
             return Err(EncodeError::NulInName(name.to_owned(), self.id));
         }
         let offset = length(&self.strings);
-        self.strings.extend(name.bytes().chain([0]));
+        self.strings.extend_from_slice(name.as_bytes());
+        self.strings.push(0);
         self.offsets.insert(name, offset);
         Ok(offset)
     }

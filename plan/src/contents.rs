@@ -21,14 +21,66 @@ impl Data {
     #[must_use]
     pub fn new(bytes: &[u8], size: u32, frozen: bool) -> Self {
         Self {
+            sha256: Some(sha256(bytes, size)),
+            ..Self::unhashed(size, frozen)
+        }
+    }
+
+    /// The same without a hash: making it takes longer than all the rest of a compilation.
+    #[must_use]
+    pub fn unhashed(size: u32, frozen: bool) -> Self {
+        Self {
             size,
-            sha256: sha256(bytes, size),
+            sha256: None,
             frozen,
+        }
+    }
+
+    /// The same for other bytes, with a hash if this one has it.
+    #[must_use]
+    pub fn changed(&self, bytes: &[u8], size: u32) -> Self {
+        match self.sha256 {
+            Some(_) => Self::new(bytes, size, self.frozen),
+            None => Self::unhashed(size, self.frozen),
         }
     }
 }
 
+/// How [`Data::sha256`] is written.
+pub(crate) mod sha256_text {
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        hash: &Option<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(hash.as_deref().unwrap_or_default())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<String>, D::Error> {
+        let hash = String::deserialize(deserializer)?;
+        Ok(Some(hash).filter(|hash| !hash.is_empty()))
+    }
+}
+
 impl Plan {
+    /// Gives all initial contents their hashes.
+    pub fn hash_contents(&mut self) {
+        let contents: HashMap<&str, &[u8]> = self
+            .contents
+            .iter()
+            .map(|contents| (contents.map.as_str(), contents.bytes.as_slice()))
+            .collect();
+        for map in &mut self.maps {
+            if let Some(data) = &mut map.data {
+                let bytes = contents.get(map.name.as_str()).copied();
+                *data = Data::new(bytes.unwrap_or_default(), data.size, data.frozen);
+            }
+        }
+    }
+
     /// The bytes of [`Plan::contents`] by the name of their map.
     #[must_use]
     pub fn contents_by_map(&self) -> HashMap<&str, &[u8]> {

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::model::Plan;
 
+mod binary;
 pub mod bytes;
 #[cfg(feature = "schema")]
 mod schema;
@@ -103,7 +104,7 @@ fn read_binary(bytes: &[u8]) -> Result<Plan, FormatError> {
             found: version.into(),
         });
     }
-    let (plan, rest): (Plan, _) = postcard::take_from_bytes(body)?;
+    let (plan, rest) = binary::read(body)?;
     if !rest.is_empty() {
         return Err(FormatError::TrailingBytes(rest.len()));
     }

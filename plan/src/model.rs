@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,7 +128,7 @@ pub struct Map<I = Template> {
     /// The type ids that the kernel gets, `None` where it gets no BTF for this map.
     pub btf: Option<BtfIds>,
     /// The inner template of an outer map.
-    pub inner: Option<I>,
+    pub inner: Option<Box<I>>,
     /// Static slots of an outer map or a program array, ascending by index.
     pub slots: Vec<Slot>,
     /// Initial contents of a map of global data, or of the variables in an arena; other maps from
@@ -396,8 +397,11 @@ pub enum SlotTarget {
 pub struct Data {
     /// Size in bytes.
     pub size: u32,
-    /// SHA-256 of the bytes in lower-case hex.
-    pub sha256: String,
+    /// SHA-256 of the bytes in lower-case hex. Plans that are loaded as they are compiled have
+    /// none; it is written as an empty string.
+    #[serde(with = "crate::contents::sha256_text")]
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
+    pub sha256: Option<String>,
     /// Whether the map is frozen after the contents are written.
     pub frozen: bool,
 }
@@ -424,8 +428,9 @@ pub struct Contents {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// The file as the compiler recorded it.
-    pub file: String,
+    /// The file as the compiler recorded it; one string for all declarations in it, where that
+    /// is easily had.
+    pub file: Arc<str>,
     /// The line, counted from 1.
     pub line: u32,
 }

@@ -129,9 +129,7 @@ impl<'t> Selection<'t> {
         let types = self.order.iter().filter_map(|id| self.get(*id)).cloned();
         types
             .map(|mut ty| {
-                for id in ty.references_mut() {
-                    *id = self.renumber(*id);
-                }
+                ty.each_reference_mut(|id| *id = self.renumber(*id));
                 ty
             })
             .collect()

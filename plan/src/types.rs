@@ -251,9 +251,9 @@ pub enum Linkage {
 }
 
 impl Type {
-    /// All types that this one refers to, in the order of their fields.
-    #[must_use]
-    pub fn references(&self) -> Vec<TypeId> {
+    /// The type that this one refers to with that place in [`Type::references`].
+    pub(crate) fn reference(&self, place: usize) -> Option<TypeId> {
+        let only = |to: &TypeId| (place == 0).then_some(*to);
         match self {
             Self::Ptr { to }
             | Self::Typedef { to, .. }
@@ -262,27 +262,34 @@ impl Type {
             | Self::Restrict { to }
             | Self::Var { to, .. }
             | Self::DeclTag { to, .. }
-            | Self::TypeTag { to, .. } => vec![*to],
-            Self::Array { element, index, .. } => vec![*element, *index],
+            | Self::TypeTag { to, .. } => only(to),
+            Self::Array { element, index, .. } => [*element, *index].get(place).copied(),
             Self::Struct(composite) | Self::Union(composite) => {
-                composite.members.iter().map(|member| member.ty).collect()
+                composite.members.get(place).map(|member| member.ty)
             }
-            Self::FuncProto { returns, params } => {
-                let params = params.iter().map(|param| param.ty);
-                [*returns].into_iter().chain(params).collect()
-            }
-            Self::Datasec { vars, .. } => vars.iter().map(|place| place.var).collect(),
+            Self::FuncProto { returns, params } => match place.checked_sub(1) {
+                None => Some(*returns),
+                Some(place) => params.get(place).map(|param| param.ty),
+            },
+            Self::Datasec { vars, .. } => vars.get(place).map(|it| it.var),
             Self::Int { .. }
             | Self::Enum(_)
             | Self::Enum64(_)
             | Self::Fwd { .. }
-            | Self::Float { .. } => Vec::new(),
+            | Self::Float { .. } => None,
         }
     }
 
-    /// As [`Type::references`], to renumber them.
+    /// All types that this one refers to, in the order of their fields.
     #[must_use]
-    pub fn references_mut(&mut self) -> Vec<&mut TypeId> {
+    pub fn references(&self) -> Vec<TypeId> {
+        let mut all = Vec::new();
+        self.each_reference(|id| all.push(id));
+        all
+    }
+
+    /// Calls `each` with all types that this one refers to, in the order of their fields.
+    pub fn each_reference(&self, mut each: impl FnMut(TypeId)) {
         match self {
             Self::Ptr { to }
             | Self::Typedef { to, .. }
@@ -291,23 +298,58 @@ impl Type {
             | Self::Restrict { to }
             | Self::Var { to, .. }
             | Self::DeclTag { to, .. }
-            | Self::TypeTag { to, .. } => vec![to],
-            Self::Array { element, index, .. } => vec![element, index],
-            Self::Struct(composite) | Self::Union(composite) => composite
-                .members
-                .iter_mut()
-                .map(|member| &mut member.ty)
-                .collect(),
-            Self::FuncProto { returns, params } => {
-                let params = params.iter_mut().map(|param| &mut param.ty);
-                [returns].into_iter().chain(params).collect()
+            | Self::TypeTag { to, .. } => each(*to),
+            Self::Array { element, index, .. } => {
+                each(*element);
+                each(*index);
             }
-            Self::Datasec { vars, .. } => vars.iter_mut().map(|place| &mut place.var).collect(),
+            Self::Struct(composite) | Self::Union(composite) => {
+                composite.members.iter().for_each(|member| each(member.ty));
+            }
+            Self::FuncProto { returns, params } => {
+                each(*returns);
+                params.iter().for_each(|param| each(param.ty));
+            }
+            Self::Datasec { vars, .. } => vars.iter().for_each(|place| each(place.var)),
             Self::Int { .. }
             | Self::Enum(_)
             | Self::Enum64(_)
             | Self::Fwd { .. }
-            | Self::Float { .. } => Vec::new(),
+            | Self::Float { .. } => {}
+        }
+    }
+
+    /// As [`Type::each_reference`], to renumber them.
+    pub fn each_reference_mut(&mut self, mut each: impl FnMut(&mut TypeId)) {
+        match self {
+            Self::Ptr { to }
+            | Self::Typedef { to, .. }
+            | Self::Volatile { to }
+            | Self::Const { to }
+            | Self::Restrict { to }
+            | Self::Var { to, .. }
+            | Self::DeclTag { to, .. }
+            | Self::TypeTag { to, .. } => each(to),
+            Self::Array { element, index, .. } => {
+                each(element);
+                each(index);
+            }
+            Self::Struct(composite) | Self::Union(composite) => {
+                let members = composite.members.iter_mut();
+                members.for_each(|member| each(&mut member.ty));
+            }
+            Self::FuncProto { returns, params } => {
+                each(returns);
+                params.iter_mut().for_each(|param| each(&mut param.ty));
+            }
+            Self::Datasec { vars, .. } => {
+                vars.iter_mut().for_each(|place| each(&mut place.var));
+            }
+            Self::Int { .. }
+            | Self::Enum(_)
+            | Self::Enum64(_)
+            | Self::Fwd { .. }
+            | Self::Float { .. } => {}
         }
     }
 }

@@ -4,7 +4,7 @@
 //! names are unique, every reference leads somewhere, types can be walked, and the kernel gets
 //! exactly the BTF that the plan shows.
 
-use foldhash::HashSet;
+use foldhash::{HashSet, HashSetExt as _};
 
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic};
@@ -30,7 +30,7 @@ pub fn validate(plan: &Plan) -> Result<(), Vec<Diagnostic>> {
     let mut problems = Problems::default();
     header::check(plan, &mut problems);
     types::check(plan, &mut problems);
-    let mut names = HashSet::default();
+    let mut names = HashSet::with_capacity(plan.maps.len());
     for map in &plan.maps {
         if !names.insert(map.name.as_str()) {
             problems.map(

@@ -39,7 +39,7 @@ fn array(name: &str) -> Map {
 fn outer(template: Template) -> Map {
     let map = sample::map("outer", uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS, [4, 4, 4]);
     Map {
-        inner: Some(template),
+        inner: Some(Box::new(template)),
         ..map
     }
 }

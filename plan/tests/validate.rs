@@ -92,23 +92,23 @@ fn maps() {
     refused(codes::PLAN_MAP, |plan| {
         plan.maps[5].max_entries = MaxEntries::PossibleCpus
     });
-    let template = |plan: &mut Plan| plan.maps[2].inner.clone().unwrap();
+    let template = |plan: &mut Plan| *plan.maps[2].inner.clone().unwrap();
     refused(codes::PLAN_MAP, |plan| {
         let pinned = bpfplan_plan::Template {
             pinning: Pinning::ByName,
             ..template(plan)
         };
-        plan.maps[2].inner = Some(pinned);
+        plan.maps[2].inner = Some(Box::new(pinned));
     });
     let found = problems(|plan| {
         let slots = vec![Slot {
             index: 0,
             target: SlotTarget::Map("lut_0".into()),
         }];
-        plan.maps[2].inner = Some(bpfplan_plan::Template {
+        plan.maps[2].inner = Some(Box::new(bpfplan_plan::Template {
             slots,
             ..template(plan)
-        });
+        }));
     });
     assert!(
         found
@@ -135,8 +135,11 @@ fn contents() {
     wrong(|map| map.map_flags |= uapi::BPF_F_INNER_MAP);
     wrong(|map| map.key_type = Some(TypeId(1)));
     wrong(|map| map.data.as_mut().unwrap().frozen = true);
-    wrong(|map| map.data.as_mut().unwrap().sha256 = "0".repeat(64));
-    wrong(|map| map.data.as_mut().unwrap().sha256.make_ascii_uppercase());
+    wrong(|map| map.data.as_mut().unwrap().sha256 = Some("0".repeat(64)));
+    wrong(|map| {
+        let hash = map.data.as_mut().unwrap().sha256.as_mut();
+        hash.unwrap().make_ascii_uppercase();
+    });
     wrong(|map| {
         *map = Map {
             value_size: 2,

@@ -2,9 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
+mod bench_objects;
+mod cargo;
 mod compiler;
 mod fixture;
 mod fixtures;
+mod instructions;
 mod repo;
 mod uapi;
 mod vm;
@@ -39,11 +43,21 @@ enum Command {
         /// Only these fixtures (their file names up to `.bpf.`)
         names: Vec<String>,
     },
+    /// Measure bpfplan beside libbpf, libbpf-rs and aya; writes bench/RESULTS.md, bench/slots.svg and
+    /// bench/results.json
+    Bench(bench::BenchArgs),
+    /// Count instructions with callgrind and compare with bench/instructions.json: growth by more
+    /// than 5 % fails
+    Instructions {
+        /// Write the objects and the record anew
+        #[arg(long)]
+        update: bool,
+    },
     /// Run tests on Debian's older kernels, in QEMU
     Vm {
         /// Which kernels, one after the other [default: all]
         kernels: Vec<vm::Release>,
-        /// Tests of the loader, `lib` for its unit tests, `cli/TEST`, or `smoke`; each may end in
+        /// Tests of the loader, `lib` for its unit tests, `cli/TEST`, `smoke`, or `bench`; each may end in
         /// `:FILTER`
         #[arg(last = true, value_name = "TEST")]
         tests: Vec<String>,
@@ -64,6 +78,8 @@ fn run() -> Result<()> {
     match Args::parse().command {
         Command::Uapi { check } => uapi::run(check),
         Command::Fixtures { check, names } => fixtures::run(check, &names),
+        Command::Bench(args) => bench::run(&args),
+        Command::Instructions { update } => instructions::run(update),
         Command::Vm { kernels, tests } => vm::run(&kernels, &tests),
     }
 }

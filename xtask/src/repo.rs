@@ -57,3 +57,14 @@ pub(crate) fn write_or_check(path: &str, text: &str, check: bool) -> Result<()> 
     }
     Ok(())
 }
+
+/// Where a program is installed.
+pub(crate) fn which(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        // Where Debian has what only root is meant to call.
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
+        .with_context(|| format!("{program} is neither in PATH nor in /usr/sbin"))
+}

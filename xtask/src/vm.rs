@@ -50,7 +50,7 @@ pub(crate) fn run(releases: &[Release], tests: &[String]) -> Result<()> {
     let work = repo::root()?.join("target/vm");
     std::fs::create_dir_all(&work).context("cannot make target/vm")?;
     let image = image::build(&work, &jobs)?;
-    let mut summary = Vec::new();
+    let (mut summary, mut figures) = (Vec::new(), Vec::new());
     for &release in releases {
         let kernel = kernel::fetch(&work, release.name())?;
         println!("== Linux {} ({})", release.name(), kernel.package);
@@ -58,11 +58,16 @@ pub(crate) fn run(releases: &[Release], tests: &[String]) -> Result<()> {
         for (job, verdict) in jobs.iter().zip(&outcome.verdicts) {
             summary.push((release, job, verdict.clone()));
         }
+        figures.extend(outcome.figures.into_iter().map(|figure| (release, figure)));
         for complaint in outcome.complaints {
             println!("the kernel complains: {complaint}");
         }
     }
-    report(&summary)
+    let outcome = report(&summary);
+    for (release, figure) in figures {
+        println!("Linux {:<5} {figure}", release.name());
+    }
+    outcome
 }
 
 fn report(summary: &[(Release, &Job, Verdict)]) -> Result<()> {

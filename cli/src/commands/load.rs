@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
-    ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, PIN_ROOT,
+    Errno, ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, PIN_ROOT,
     Programs, Progress, RealKernel, RecordingKernel, SlotPolicy, load, load_with,
 };
 use bpfplan_plan::rules::Target;
@@ -81,7 +81,7 @@ fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::R
         kconfig: wishes.kconfig,
     };
     let mut say = |progress: Progress<'_>| {
-        if args.verbose && progress != Progress::Filling {
+        if args.verbose && progress != Progress::GoOn {
             output::talk(&describe(&input.plan, progress));
         }
         caught = signals.pending().next();
@@ -104,11 +104,15 @@ fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::R
     };
     let mut warnings = input.warnings;
     warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
+    let ids = loaded.maps.iter().map(bpfplan_loader::LoadedMap::id);
+    let ids = ids
+        .collect::<Result<Vec<u32>, Errno>>()
+        .map_err(io::Error::other)?;
     let printed = if json {
-        document(&loaded, warnings).and_then(|text| output::result(&text))
+        document(&loaded, &ids, warnings).and_then(|text| output::result(&text))
     } else {
         output::diagnostics(&warnings);
-        output::result(&report(&input.plan, &loaded))
+        output::result(&report(&input.plan, &loaded, &ids))
     };
     // Somebody may have read enough of the output and still need the maps.
     if args.hold {
@@ -219,10 +223,14 @@ fn failed(
     Ok(exit)
 }
 
-fn document<K: Kernel>(loaded: &Loaded<K>, warnings: Vec<Diagnostic>) -> io::Result<String> {
-    let maps = loaded.maps.iter().map(|map| LoadedMap {
+fn document<K: Kernel>(
+    loaded: &Loaded<K>,
+    ids: &[u32],
+    warnings: Vec<Diagnostic>,
+) -> io::Result<String> {
+    let maps = loaded.maps.iter().zip(ids).map(|(map, id)| LoadedMap {
         name: map.name.clone(),
-        id: map.id,
+        id: *id,
         pinned: map
             .pinned
             .as_ref()
@@ -262,7 +270,7 @@ fn policy(slots: Slots) -> SlotPolicy {
 }
 
 /// One line for each map and each program, and one that sums up.
-fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>) -> String {
+fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, ids: &[u32]) -> String {
     let pin = |path: Option<&PathBuf>| {
         let text = path.map(|path| format!("  {}", path.display()));
         plain(&text.unwrap_or_default()).into_owned()
@@ -294,8 +302,8 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>) -> String {
             pin(made.pinned.as_ref()),
         ]
     }));
-    let maps = loaded.maps.iter().map(|map| map.id);
-    let ids = maps.chain(loaded.programs.iter().map(|program| program.id));
+    let programs = loaded.programs.iter().map(|program| program.id);
+    let ids = ids.iter().copied().chain(programs);
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -378,7 +386,10 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
         Progress::Reuse { map, path } => format!("reuse {} from {}", name(map), path.display()),
         Progress::Again => "begin again: somebody else has changed the pins".to_owned(),
         Progress::Fill(way) => format!("fill slots {way}"),
-        Progress::Filling => "go on filling slots".to_owned(),
+        Progress::Together { maps, threads } => {
+            format!("create {} on {threads} threads", count(maps, "large map"))
+        }
+        Progress::GoOn => "go on".to_owned(),
         Progress::MakeDirectory(path) => format!("make {}", path.display()),
         Progress::Record(path) => format!("record the load in {}", path.display()),
         Progress::Pin { map, path } => format!("pin {} to {}", name(map), path.display()),

@@ -7,11 +7,14 @@ use std::io;
 use std::path::Path;
 
 use bpfplan_loader::codes::SLOT_EMPTY;
-use bpfplan_loader::maps::{MapError, MapHandle as _, OuterMap, RawMap, key_text};
+use bpfplan_loader::maps::{InnerTemplate, MapError, MapHandle as _, OuterMap, RawMap, key_text};
 use bpfplan_plan::Diagnostic;
 
-use crate::args::{PlainFormat, SlotArgs, SlotClearArgs, SlotCommand, SlotListArgs, SlotSetArgs};
+use crate::args::{
+    DeclaredArgs, PlainFormat, SlotArgs, SlotClearArgs, SlotCommand, SlotListArgs, SlotSetArgs,
+};
 use crate::exit::Exit;
+use crate::input;
 use crate::output;
 use crate::render::escape::plain;
 
@@ -33,26 +36,55 @@ pub(crate) fn run(args: &SlotArgs) -> io::Result<Exit> {
             output::result(&text)?;
             Ok(Exit::Done)
         }
-        Err(mut diagnostic) => {
-            diagnostic.object = Some(pin.to_string_lossy().into_owned());
-            output::failure(&[diagnostic], json)?;
+        Err(Refusal(mut diagnostics)) => {
+            for diagnostic in &mut diagnostics {
+                // Those of a plan have its name already.
+                let pin = || pin.to_string_lossy().into_owned();
+                diagnostic.object.get_or_insert_with(pin);
+            }
+            output::failure(&diagnostics, json)?;
             Ok(Exit::Refused)
         }
     }
 }
 
-fn list_slots(args: &SlotListArgs, json: bool) -> Result<String, Diagnostic> {
+/// Why something was not done.
+struct Refusal(Vec<Diagnostic>);
+
+impl<D: Into<Diagnostic>> From<D> for Refusal {
+    fn from(diagnostic: D) -> Self {
+        Self(vec![diagnostic.into()])
+    }
+}
+
+/// An outer map, whose template comes from the plan if one is named.
+fn outer(map: RawMap, declared: &DeclaredArgs) -> Result<OuterMap, Refusal> {
+    let outer = OuterMap::from_map(map)?;
+    let Some(plan) = &declared.plan else {
+        return Ok(outer);
+    };
+    let input = input::read(std::slice::from_ref(plan), false).map_err(Refusal)?;
+    let template = match &declared.plan_map {
+        Some(name) => InnerTemplate::from_plan(&input.plan, name),
+        None => InnerTemplate::matching(&input.plan, outer.map()),
+    };
+    Ok(OuterMap::from_map(
+        outer.into_map().with_template(template?),
+    )?)
+}
+
+fn list_slots(args: &SlotListArgs, json: bool) -> Result<String, Refusal> {
     let map = RawMap::from_pin_read_only(&args.pin)?;
-    let slots = list::read(&OuterMap::from_map(map)?)?;
+    let slots = list::read(&outer(map, &args.declared)?)?;
     if json {
-        list::to_json(&slots)
+        Ok(list::to_json(&slots)?)
     } else {
         Ok(list::to_text(&slots))
     }
 }
 
-fn set(args: &SlotSetArgs) -> Result<String, Diagnostic> {
-    let outer = OuterMap::from_pin(&args.pin)?;
+fn set(args: &SlotSetArgs) -> Result<String, Refusal> {
+    let outer = outer(RawMap::from_pin(&args.pin)?, &args.declared)?;
     let key = key::parse(&args.key, outer.info())?;
     let inner = match &args.target.map {
         Some(pin) => {
@@ -85,7 +117,7 @@ fn set(args: &SlotSetArgs) -> Result<String, Diagnostic> {
     ))
 }
 
-fn clear(args: &SlotClearArgs) -> Result<String, Diagnostic> {
+fn clear(args: &SlotClearArgs) -> Result<String, Refusal> {
     let outer = OuterMap::from_pin(&args.pin)?;
     let key = key::parse(&args.key, outer.info())?;
     let slot = key_text(&key);
@@ -93,9 +125,10 @@ fn clear(args: &SlotClearArgs) -> Result<String, Diagnostic> {
     let name = outer.map().name();
     if !outer.remove(&key)? {
         let message = format!("slot {slot} is empty already");
-        return Err(Diagnostic::error(SLOT_EMPTY, message)
+        let diagnostic = Diagnostic::error(SLOT_EMPTY, message)
             .map(name)
-            .help("`bpfplan slot list` shows the slots that hold maps"));
+            .help("`bpfplan slot list` shows the slots that hold maps");
+        return Err(diagnostic.into());
     }
     let id = old.map_or_else(String::new, |id| format!(", which held id {id}"));
     Ok(format!("emptied {}[{slot}]{id}\n", plain(name)))

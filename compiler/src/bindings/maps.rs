@@ -125,7 +125,24 @@ where
         uapi::BPF_MAP_TYPE_STACK => ("Stack", false, Held::Value),
         uapi::BPF_MAP_TYPE_BLOOM_FILTER => ("BloomFilter", false, Held::Value),
         uapi::BPF_MAP_TYPE_RINGBUF => ("RingBuf", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_USER_RINGBUF => ("UserRingBuf", false, Held::Nothing),
         uapi::BPF_MAP_TYPE_PROG_ARRAY => ("ProgArray", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_PERF_EVENT_ARRAY => ("PerfEventArray", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_CGROUP_ARRAY => ("CgroupArray", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_STACK_TRACE if map.map_flags & uapi::BPF_F_STACK_BUILD_ID == 0 => {
+            ("StackTrace", false, Held::Nothing)
+        }
+        uapi::BPF_MAP_TYPE_SK_STORAGE
+        | uapi::BPF_MAP_TYPE_TASK_STORAGE
+        | uapi::BPF_MAP_TYPE_INODE_STORAGE
+        | uapi::BPF_MAP_TYPE_CGRP_STORAGE => ("LocalStorage", false, Held::Value),
+        uapi::BPF_MAP_TYPE_DEVMAP => ("DevMap", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_DEVMAP_HASH => ("DevMapHash", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_CPUMAP => ("CpuMap", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_XSKMAP => ("XskMap", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_SOCKMAP => ("SockMap", false, Held::Nothing),
+        uapi::BPF_MAP_TYPE_SOCKHASH => ("SockHash", true, Held::Nothing),
+        uapi::BPF_MAP_TYPE_REUSEPORT_SOCKARRAY => ("ReuseportSockArray", false, Held::Nothing),
         uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS => ("ArrayOfMaps", false, Held::Maps),
         uapi::BPF_MAP_TYPE_HASH_OF_MAPS => ("HashOfMaps", true, Held::Maps),
         _ => ("RawMap", false, Held::Nothing),
@@ -199,7 +216,7 @@ pub(super) trait WithInner {
 
 impl WithInner for Map {
     fn inner_handle(&self, items: &mut Items<'_>, name: &str) -> Option<Handle> {
-        let inner = self.inner.as_ref()?;
+        let inner = self.inner.as_deref()?;
         Some(handle(items, inner, &format!("{name}__inner"), None))
     }
 }

@@ -20,6 +20,9 @@ const PRIMITIVES: [&str; 17] = [
     "u32", "u64", "u128", "usize",
 ];
 
+/// What the module itself has beside the struct with the maps.
+const MODULES: [&str; 2] = ["bindings", "types"];
+
 /// Longest identifier; what a name has beyond that is left out.
 const LONGEST: usize = 200;
 
@@ -53,6 +56,16 @@ pub(super) fn identifier(name: &str) -> String {
 pub(super) fn type_identifier(name: &str) -> String {
     let text = identifier(name);
     if PRIMITIVES.contains(&text.as_str()) {
+        format!("{text}_")
+    } else {
+        text
+    }
+}
+
+/// An identifier for the struct with the maps.
+pub(super) fn module_identifier(name: &str) -> String {
+    let text = type_identifier(name);
+    if MODULES.contains(&text.as_str()) {
         format!("{text}_")
     } else {
         text

@@ -148,10 +148,10 @@ fn accessor(text: &mut Text, accessor: &Accessor, path: &dyn Fn(usize) -> String
             let (offset, width) = (offset.to_string(), width.to_string());
             let arguments = [own.as_str(), &offset, &width];
             match (number, &accessor.ty) {
-                (Some(number), Ty::Item(_)) => text.line(&format!(
-                    "{ty}({SUPPORT}::read_bits::<{number}>({}))",
-                    arguments.join(", ")
-                )),
+                (Some(_), Ty::Item(_)) => {
+                    text.call(&format!("let bits = {SUPPORT}::read_bits"), &arguments, ";");
+                    text.line(&format!("{ty}(bits)"));
+                }
                 _ => text.call(&format!("{SUPPORT}::read_bits"), &arguments, ""),
             }
         }

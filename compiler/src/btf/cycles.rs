@@ -14,33 +14,33 @@ pub(crate) fn check(view: &View) -> Result<(), Diagnostic> {
     search(view, names)
 }
 
-/// What takes part in the size of a type.
-fn contents(ty: &Type) -> Vec<TypeId> {
+/// One after the other, what takes part in the size of a type.
+fn contents(ty: &Type, number: usize) -> Option<TypeId> {
     match ty {
         Type::Struct(composite) | Type::Union(composite) => {
-            composite.members.iter().map(|member| member.ty).collect()
+            composite.members.get(number).map(|member| member.ty)
         }
-        Type::Ptr { .. } => Vec::new(),
-        _ => names(ty),
+        Type::Ptr { .. } => None,
+        _ => names(ty, number),
     }
 }
 
-/// What has to be known before a type can be named.
-fn names(ty: &Type) -> Vec<TypeId> {
+/// One after the other, what has to be known before a type can be named.
+fn names(ty: &Type, number: usize) -> Option<TypeId> {
     match ty {
-        Type::Array { element, index, .. } => vec![*element, *index],
+        Type::Array { element, index, .. } => [*element, *index].get(number).copied(),
         Type::Ptr { to }
         | Type::Typedef { to, .. }
         | Type::Volatile { to }
         | Type::Const { to }
         | Type::Restrict { to }
-        | Type::TypeTag { to, .. } => vec![*to],
-        _ => Vec::new(),
+        | Type::TypeTag { to, .. } => (number == 0).then_some(*to),
+        _ => None,
     }
 }
 
 /// Depth-first search without recursion: a type that is met again on its own path is on a circle.
-fn search(view: &View, next: fn(&Type) -> Vec<TypeId>) -> Result<(), Diagnostic> {
+fn search(view: &View, part: fn(&Type, usize) -> Option<TypeId>) -> Result<(), Diagnostic> {
     #[derive(Clone, Copy, PartialEq)]
     enum State {
         New,
@@ -54,28 +54,27 @@ fn search(view: &View, next: fn(&Type) -> Vec<TypeId>) -> Result<(), Diagnostic>
             std::mem::replace(slot, new.unwrap_or(*slot))
         })
     };
+    // Each type on the way, and how many of its parts were looked at.
+    let mut path: Vec<(TypeId, usize)> = Vec::new();
     for (start, _) in view.types() {
         if state(start, None) == State::Done {
             continue;
         }
-        let mut path: Vec<(TypeId, std::vec::IntoIter<TypeId>)> = Vec::new();
-        let mut enter = Some(start);
-        loop {
-            if let Some(id) = enter.take() {
-                state(id, Some(State::Open));
-                let targets = view.get(id).map(next).unwrap_or_default();
-                path.push((id, targets.into_iter()));
-            }
-            let Some((id, targets)) = path.last_mut() else {
-                break;
-            };
-            match targets.next() {
+        state(start, Some(State::Open));
+        path.push((start, 0));
+        while let Some((id, number)) = path.last_mut() {
+            let target = view.get(*id).and_then(|ty| part(ty, *number));
+            *number += 1;
+            match target {
                 None => {
                     state(*id, Some(State::Done));
                     path.pop();
                 }
                 Some(target) => match state(target, None) {
-                    State::New => enter = Some(target),
+                    State::New => {
+                        state(target, Some(State::Open));
+                        path.push((target, 0));
+                    }
                     State::Open if target != TypeId::VOID => return Err(cycle(target.0)),
                     State::Open | State::Done => {}
                 },

@@ -17,16 +17,25 @@ use crate::codes;
 /// Size of `struct btf_header` and of `struct btf_type`.
 const HEADER: usize = 24;
 const TYPE: usize = 12;
+/// Bytes that a type takes on average, or less: more types make the list of places grow.
+const USUAL: usize = 24;
 
 /// A checked `.BTF` section. Type ids start at 1.
 #[derive(Debug)]
 pub(crate) struct Raw<'a> {
     pub(crate) endianness: Endianness,
     /// Where in the section the types start.
-    pub(crate) start: usize,
+    start: usize,
     strings: &'a [u8],
-    types: Vec<RawType<'a>>,
+    types: &'a [u8],
+    /// Where each type starts in `types`, by id - 1.
+    places: Vec<u32>,
+    /// The ids of all types of the kinds [`LISTED`].
+    listed: Vec<u32>,
 }
+
+/// What is looked for by kind, because nothing refers to it.
+const LISTED: [u32; 3] = [BTF_KIND_DATASEC, BTF_KIND_DECL_TAG, BTF_KIND_FUNC];
 
 /// One `struct btf_type` with what follows it.
 #[derive(Debug, Clone, Copy)]
@@ -41,32 +50,96 @@ pub(crate) struct RawType<'a> {
     pub(crate) name: u32,
     /// Size or type.
     pub(crate) last: u32,
-    /// What follows, in 32-bit words.
-    rest: &'a [u8],
+    /// The section from here on.
+    bytes: &'a [u8],
     endianness: Endianness,
 }
 
+/// Something that a type refers to.
+enum Link {
+    /// Offset of a name.
+    Name(u32),
+    /// Id of a type.
+    Type(u32),
+}
+
 impl<'a> RawType<'a> {
+    /// The type at that place; `None` if the section ends there.
+    #[inline]
+    fn read(types: &'a [u8], place: usize, endianness: Endianness) -> Option<Self> {
+        let bytes = types.get(place..)?;
+        let head = bytes.first_chunk::<TYPE>()?;
+        let ([name, info, last], _) = head.as_chunks::<4>() else {
+            return None;
+        };
+        let [name, info, last] = [name, info, last].map(|word| number(*word, endianness));
+        Some(RawType {
+            kind: (info >> 24) & 0x1f,
+            flag: info >> 31 == 1,
+            vlen: u16::try_from(info & 0xffff).unwrap_or_default(),
+            name,
+            last,
+            bytes,
+            endianness,
+        })
+    }
+
+    /// Bytes that the type has in the section; `None` if its kind is unknown.
+    #[inline]
+    fn len(&self) -> Option<usize> {
+        Some(TYPE + rest_size(self.kind, self.vlen)?)
+    }
+
+    /// What libbpf checks of all that the type refers to, in the order of its checks.
+    #[inline]
+    fn links(&self, mut each: impl FnMut(Link)) {
+        each(Link::Name(self.name));
+        match self.kind {
+            BTF_KIND_ARRAY => {
+                let [element, index, _] = self.array();
+                each(Link::Type(element));
+                each(Link::Type(index));
+            }
+            BTF_KIND_STRUCT | BTF_KIND_UNION => {
+                for [name, member, _] in self.parts() {
+                    each(Link::Name(name));
+                    each(Link::Type(member));
+                }
+            }
+            BTF_KIND_ENUM => self.parts().for_each(|[name, _]| each(Link::Name(name))),
+            BTF_KIND_ENUM64 => self.parts().for_each(|[name, _, _]| each(Link::Name(name))),
+            BTF_KIND_FUNC_PROTO => {
+                for [name, param] in self.parts() {
+                    each(Link::Name(name));
+                    each(Link::Type(param));
+                }
+            }
+            BTF_KIND_DATASEC => self.parts().for_each(|[var, _, _]| each(Link::Type(var))),
+            BTF_KIND_FUNC | BTF_KIND_PTR | BTF_KIND_VAR | BTF_KIND_DECL_TAG => {
+                each(Link::Type(self.last));
+            }
+            kind if is_modifier(kind) => each(Link::Type(self.last)),
+            _ => {}
+        }
+    }
+
     /// What follows the type, in groups of `N` words: members, parameters, variables ...
     pub(crate) fn parts<const N: usize>(&self) -> impl Iterator<Item = [u32; N]> + use<'a, N> {
         let endianness = self.endianness;
-        self.rest.chunks_exact(4 * N).map(move |part| {
+        let rest = self.len().and_then(|len| self.bytes.get(TYPE..len));
+        let parts = rest.unwrap_or_default().chunks_exact(4 * N);
+        parts.map(move |part| {
             let mut words = [0; N];
-            for (word, bytes) in words.iter_mut().zip(part.chunks_exact(4)) {
-                *word = u32_at(bytes, 0, endianness).unwrap_or_default();
+            for (word, bytes) in words.iter_mut().zip(part.as_chunks().0) {
+                *word = number(*bytes, endianness);
             }
             words
         })
     }
 
-    /// Bytes that the type has in the section.
-    pub(crate) fn len(&self) -> usize {
-        TYPE.saturating_add(self.rest.len())
-    }
-
     /// The word that follows an `INT`, a `VAR` or a `DECL_TAG`.
     pub(crate) fn word(&self) -> u32 {
-        u32_at(self.rest, 0, self.endianness).unwrap_or_default()
+        u32_at(self.bytes, TYPE, self.endianness).unwrap_or_default()
     }
 
     /// Type, index type and length of an `ARRAY`.
@@ -97,6 +170,18 @@ fn is_modifier(kind: u32) -> bool {
     )
 }
 
+fn number(bytes: [u8; 4], endianness: Endianness) -> u32 {
+    match endianness {
+        Endianness::Little => u32::from_le_bytes(bytes),
+        Endianness::Big => u32::from_be_bytes(bytes),
+    }
+}
+
+/// Sections have less than 4 GiB: the header says so with 32 bits.
+fn narrow(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
 /// Bytes that follow `struct btf_type`, `None` for unknown kinds.
 fn rest_size(kind: u32, vlen: u16) -> Option<usize> {
     let vlen = usize::from(vlen);
@@ -112,11 +197,6 @@ fn rest_size(kind: u32, vlen: u16) -> Option<usize> {
 }
 
 impl<'a> Raw<'a> {
-    /// Bytes of the string section; offsets of names are less.
-    pub(crate) fn strings_len(&self) -> usize {
-        self.strings.len()
-    }
-
     /// Reads and checks the section.
     pub(crate) fn parse(section: &'a [u8]) -> Result<Self, Diagnostic> {
         let bad = |what: String| Diagnostic::error(codes::BAD_BTF, format!("corrupt BTF: {what}"));
@@ -131,111 +211,106 @@ impl<'a> Raw<'a> {
             endianness,
             start,
             strings,
-            types: Vec::new(),
+            types,
+            places: Vec::with_capacity(types.len() / USUAL),
+            listed: Vec::new(),
         };
-        let mut offset = 0;
-        while offset < types.len() {
-            let ty = this.read_type(types, offset).map_err(|what| {
-                bad(format!(
-                    "type [{}] {what}",
-                    this.types.len().saturating_add(1)
-                ))
+        let [mut largest_name, mut largest_id] = [0; 2];
+        let mut place = 0;
+        while place < types.len() {
+            let id = narrow(this.places.len() + 1);
+            let failed = |what: &str| bad(format!("type [{id}] {what}"));
+            let ty = RawType::read(types, place, endianness);
+            let ty = ty.ok_or_else(|| failed("is cut short"))?;
+            let len = ty.len().ok_or_else(|| {
+                let what = format!("has the unknown kind {}", ty.kind);
+                failed(&what)
             })?;
-            offset += TYPE + ty.rest.len();
-            this.types.push(ty);
+            if ty.bytes.len() < len {
+                return Err(failed("is cut short"));
+            }
+            ty.links(|link| match link {
+                Link::Name(name) => largest_name = largest_name.max(name),
+                Link::Type(id) => largest_id = largest_id.max(id),
+            });
+            this.places.push(narrow(place));
+            if LISTED.contains(&ty.kind) {
+                this.listed.push(id);
+            }
+            place += len;
         }
-        for (id, ty) in this.types() {
-            this.check(ty)
-                .map_err(|what| bad(format!("type [{id}] {what}")))?;
+        let sound = this.has_name(largest_name)
+            && this.has_type(largest_id)
+            && (this.of_kind(BTF_KIND_FUNC)).all(|(_, ty)| this.has_prototype(&ty));
+        if !sound && let Some((id, what)) = this.first_fault() {
+            return Err(bad(format!("type [{id}] {what}")));
         }
         Ok(this)
     }
 
-    fn read_type(&self, types: &'a [u8], offset: usize) -> Result<RawType<'a>, String> {
-        let word = |at: usize| u32_at(types, offset + at, self.endianness);
-        let (Some(name), Some(info), Some(last)) = (word(0), word(4), word(8)) else {
-            return Err("is cut short".to_owned());
-        };
-        let kind = (info >> 24) & 0x1f;
-        let vlen = u16::try_from(info & 0xffff).unwrap_or_default();
-        let size = rest_size(kind, vlen).ok_or_else(|| format!("has the unknown kind {kind}"))?;
-        let start = offset + TYPE;
-        let rest = types.get(start..start + size).ok_or("is cut short")?;
-        let endianness = self.endianness;
-        Ok(RawType {
-            kind,
-            flag: info >> 31 == 1,
-            vlen,
-            name,
-            last,
-            rest,
-            endianness,
+    /// The first type that refers to what is not there, with the reason.
+    fn first_fault(&self) -> Option<(u32, String)> {
+        self.types().find_map(|(id, ty)| {
+            let mut fault = None;
+            ty.links(|link| match link {
+                _ if fault.is_some() => {}
+                Link::Name(name) if !self.has_name(name) => {
+                    let what = "has a name outside of the string section";
+                    fault = Some(format!("{what} (offset {name})"));
+                }
+                Link::Type(id) if !self.has_type(id) => {
+                    fault = Some(format!("refers to type [{id}], which does not exist"));
+                }
+                Link::Name(_) | Link::Type(_) => {}
+            });
+            if fault.is_none() && ty.kind == BTF_KIND_FUNC && !self.has_prototype(&ty) {
+                fault = Some(format!("is a function without prototype ([{}])", ty.last));
+            }
+            fault.map(|what| (id, what))
         })
     }
 
-    fn check(&self, ty: &RawType<'_>) -> Result<(), String> {
-        self.check_name(ty.name)?;
-        match ty.kind {
-            BTF_KIND_ARRAY => {
-                let [element, index, _] = ty.array();
-                self.check_id(element)?;
-                self.check_id(index)
-            }
-            BTF_KIND_STRUCT | BTF_KIND_UNION => ty.parts().try_for_each(|[name, member, _]| {
-                self.check_name(name)?;
-                self.check_id(member)
-            }),
-            BTF_KIND_ENUM => ty.parts().try_for_each(|[name, _]| self.check_name(name)),
-            BTF_KIND_ENUM64 => ty
-                .parts()
-                .try_for_each(|[name, _, _]| self.check_name(name)),
-            BTF_KIND_FUNC_PROTO => ty.parts().try_for_each(|[name, param]| {
-                self.check_name(name)?;
-                self.check_id(param)
-            }),
-            BTF_KIND_DATASEC => ty.parts().try_for_each(|[var, _, _]| self.check_id(var)),
-            BTF_KIND_FUNC => {
-                self.check_id(ty.last)?;
-                match self.get(ty.last) {
-                    Some(proto) if proto.kind == BTF_KIND_FUNC_PROTO => Ok(()),
-                    _ => Err(format!("is a function without prototype ([{}])", ty.last)),
-                }
-            }
-            BTF_KIND_PTR | BTF_KIND_VAR | BTF_KIND_DECL_TAG => self.check_id(ty.last),
-            kind if is_modifier(kind) => self.check_id(ty.last),
-            _ => Ok(()),
-        }
+    fn has_name(&self, offset: u32) -> bool {
+        usize::try_from(offset).is_ok_and(|offset| offset < self.strings.len())
     }
 
-    fn check_name(&self, offset: u32) -> Result<(), String> {
-        match usize::try_from(offset) {
-            Ok(offset) if offset < self.strings.len() => Ok(()),
-            _ => Err(format!(
-                "has a name outside of the string section (offset {offset})"
-            )),
-        }
+    fn has_type(&self, id: u32) -> bool {
+        usize::try_from(id).is_ok_and(|id| id <= self.places.len())
     }
 
-    fn check_id(&self, id: u32) -> Result<(), String> {
-        if id == 0 || self.get(id).is_some() {
-            return Ok(());
-        }
-        Err(format!("refers to type [{id}], which does not exist"))
+    fn has_prototype(&self, function: &RawType<'_>) -> bool {
+        let proto = self.get(function.last);
+        proto.is_some_and(|proto| proto.kind == BTF_KIND_FUNC_PROTO)
     }
 
     /// The type with that id; `None` for void.
-    pub(crate) fn get(&self, id: u32) -> Option<&RawType<'a>> {
-        self.types.get(usize::try_from(id).ok()?.checked_sub(1)?)
+    pub(crate) fn get(&self, id: u32) -> Option<RawType<'a>> {
+        let place = self.places.get(usize::try_from(id).ok()?.checked_sub(1)?)?;
+        RawType::read(self.types, usize::try_from(*place).ok()?, self.endianness)
+    }
+
+    /// Where in the section the type with that id stands.
+    pub(crate) fn place(&self, id: u32) -> Option<usize> {
+        let place = self.places.get(usize::try_from(id).ok()?.checked_sub(1)?)?;
+        self.start.checked_add(usize::try_from(*place).ok()?)
     }
 
     /// Number of types.
     pub(crate) fn len(&self) -> usize {
-        self.types.len()
+        self.places.len()
     }
 
     /// All types with their ids.
-    pub(crate) fn types(&self) -> impl Iterator<Item = (u32, &RawType<'a>)> {
-        (1..).zip(&self.types)
+    pub(crate) fn types(&self) -> impl Iterator<Item = (u32, RawType<'a>)> {
+        let read = |id| Some((id, self.get(id)?));
+        (1..).map_while(read)
+    }
+
+    /// The types of a kind with their ids, in their order; the kind is one of [`LISTED`].
+    pub(crate) fn of_kind(&self, kind: u32) -> impl Iterator<Item = (u32, RawType<'a>)> {
+        let listed = self.listed.iter();
+        let read = listed.filter_map(|id| Some((*id, self.get(*id)?)));
+        read.filter(move |(_, ty)| ty.kind == kind)
     }
 
     /// The name at that offset, cut to `MAX_NAME + 1` bytes; offsets in types were checked.

@@ -7,6 +7,8 @@
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{BTF_KIND_DECL_TAG, BTF_KIND_PTR, BTF_KIND_TYPE_TAG, BTF_KIND_VAR};
 
+use foldhash::HashMap;
+
 use super::raw::{Raw, RawType};
 use crate::codes;
 
@@ -40,19 +42,22 @@ struct End {
     tagged: bool,
 }
 
+/// Chains of modifiers up to this length are followed each time, longer ones once.
+const SHORT: usize = 8;
+
 /// Decides the form of every type that is reached.
 #[derive(Debug)]
 pub(crate) struct Reach<'a> {
     pub(crate) raw: &'a Raw<'a>,
-    /// By id.
-    ends: Vec<Option<End>>,
+    /// The ends of long chains by the id of each type in them.
+    ends: HashMap<u32, End>,
 }
 
 impl<'a> Reach<'a> {
     pub(crate) fn new(raw: &'a Raw<'a>) -> Self {
         Self {
             raw,
-            ends: vec![None; raw.len().saturating_add(1)],
+            ends: HashMap::default(),
         }
     }
 
@@ -81,31 +86,50 @@ impl<'a> Reach<'a> {
     /// Whether a pointer to this type loses its pointee: a named struct or union without a tag.
     /// An anonymous one cannot be declared forward and stays.
     fn is_cut(&mut self, id: u32) -> Result<bool, Diagnostic> {
-        let end = self.end(id)?;
-        let named = |ty: &&RawType<'_>| ty.is_composite() && !self.raw.name(ty.name).is_empty();
-        Ok(!end.tagged && self.raw.get(end.id).filter(named).is_some())
+        let (end, ty) = self.end(id)?;
+        let named = |ty: &RawType<'_>| ty.is_composite() && !self.raw.name(ty.name).is_empty();
+        Ok(!end.tagged && ty.is_some_and(|ty| named(&ty)))
     }
 
     /// Skips modifiers, type tags and typedefs: the id and type at the end of the chain.
     pub(crate) fn skip_modifiers(
         &mut self,
         id: u32,
-    ) -> Result<(u32, Option<&'a RawType<'a>>), Diagnostic> {
-        let end = self.end(id)?;
-        Ok((end.id, self.raw.get(end.id)))
+    ) -> Result<(u32, Option<RawType<'a>>), Diagnostic> {
+        let (end, ty) = self.end(id)?;
+        Ok((end.id, ty))
     }
 
-    /// Follows modifiers and typedefs; every type is visited once in all calls together.
-    fn end(&mut self, start: u32) -> Result<End, Diagnostic> {
+    /// Follows modifiers and typedefs to their end, which has this type.
+    fn end(&mut self, start: u32) -> Result<(End, Option<RawType<'a>>), Diagnostic> {
+        let mut end = End {
+            id: start,
+            tagged: false,
+        };
+        for _ in 0..SHORT {
+            match self.raw.get(end.id) {
+                Some(ty) if ty.is_modifier() => {
+                    end.tagged |= is_tag(&ty);
+                    end.id = ty.last;
+                }
+                ty => return Ok((end, ty)),
+            }
+        }
+        let end = self.long_end(start)?;
+        Ok((end, self.raw.get(end.id)))
+    }
+
+    /// As [`Reach::end`]: every type is visited once in all calls together.
+    fn long_end(&mut self, start: u32) -> Result<End, Diagnostic> {
         let mut path = Vec::new();
         let mut id = start;
         let mut end = loop {
-            if let Some(end) = self.ends.get(index(id)).copied().flatten() {
-                break end;
+            if let Some(end) = self.ends.get(&id) {
+                break *end;
             }
             match self.raw.get(id).filter(|ty| ty.is_modifier()) {
                 Some(ty) => {
-                    path.push((id, ty.kind == BTF_KIND_TYPE_TAG && !ty.flag));
+                    path.push((id, is_tag(&ty)));
                     id = ty.last;
                 }
                 None => break End { id, tagged: false },
@@ -116,12 +140,15 @@ impl<'a> Reach<'a> {
         };
         for (id, tag) in path.into_iter().rev() {
             end.tagged |= tag;
-            if let Some(known) = self.ends.get_mut(index(id)) {
-                *known = Some(end);
-            }
+            self.ends.insert(id, end);
         }
         Ok(end)
     }
+}
+
+/// Whether it is a tag as `btf_type_tag` writes it.
+fn is_tag(ty: &RawType<'_>) -> bool {
+    ty.kind == BTF_KIND_TYPE_TAG && !ty.flag
 }
 
 /// A type's place in a list by id.

@@ -46,7 +46,7 @@ impl Circles {
                 break circle;
             }
             path.push(id);
-            next = raw.get(id).and_then(hop);
+            next = raw.get(id).and_then(|ty| hop(&ty));
         };
         self.known.extend(path.into_iter().map(|id| (id, circle)));
         circle
@@ -79,7 +79,7 @@ pub(crate) fn size(raw: &Raw<'_>, mut id: u32) -> Result<u32, Unsized> {
                     let [_, _, own] = ty.array();
                     length = length.checked_mul(own).ok_or(Unsized::TooLarge)?;
                 }
-                id = hop(ty).ok_or(Unsized::Incomplete)?;
+                id = hop(&ty).ok_or(Unsized::Incomplete)?;
                 continue;
             }
         };
@@ -89,7 +89,7 @@ pub(crate) fn size(raw: &Raw<'_>, mut id: u32) -> Result<u32, Unsized> {
 }
 
 /// `BTF_KIND_*` in words, as C programmers say it.
-pub(crate) fn kind(ty: Option<&RawType<'_>>) -> &'static str {
+pub(crate) fn kind(ty: Option<RawType<'_>>) -> &'static str {
     match ty.map(|ty| ty.kind) {
         None => "void",
         Some(BTF_KIND_INT) => "an integer",

@@ -1,8 +1,9 @@
 //! Copies what the maps reach into a small blob of its own.
 //!
-//! The blob is little, its types are renumbered in the order in which they are reached, and its
-//! strings are clean: btf-rs takes neither names in the middle of a string nor names that are
-//! not UTF-8, libbpf takes both. The work is linear in the section.
+//! The blob is little, its types are renumbered in the order in which they are reached, and it has
+//! no strings: btf-rs copies every name several times, and takes neither names in the middle of a
+//! string nor names that are not UTF-8, as libbpf does. Members keep the offsets of their names in
+//! the section, types have theirs beside the blob. The work is linear in the section.
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::uapi::{
@@ -28,10 +29,19 @@ pub(crate) struct Trimmed {
     pub(crate) blob: Vec<u8>,
     /// The new ids of the roots, in their order.
     pub(crate) roots: Vec<u32>,
-    /// By id - 1: the word after an `INT`, the index type of an `ARRAY`, else 0.
-    pub(crate) words: Vec<u32>,
+    /// By id - 1: what each type has beside the blob.
+    pub(crate) besides: Vec<Beside>,
     /// A `contains:` tag and the struct that it names.
     pub(crate) contained: Vec<(u32, u32)>,
+}
+
+/// What btf-rs does not tell about a type.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Beside {
+    /// Offset of the name in the section.
+    pub(crate) name: u32,
+    /// The word after an `INT`, the index type of an `ARRAY`, else 0.
+    pub(crate) word: u32,
 }
 
 /// Makes a blob of all that the roots reach: types, and variables in the form `Global`.
@@ -45,8 +55,6 @@ pub(crate) fn trim(raw: &Raw<'_>, roots: &[Node]) -> Result<Trimmed, Diagnostic>
         forwards: HashMap::default(),
         queue: Vec::new(),
         types: Vec::new(),
-        strings: vec![0],
-        names: vec![0; raw.strings_len()],
         result: Trimmed::default(),
     };
     for root in roots {
@@ -68,7 +76,7 @@ enum Key {
     Node(Node),
     /// A tag of a type that is kept.
     Tag(u32),
-    /// A forward declaration: new offset of its name, whether it is a union.
+    /// A forward declaration: offset of its name, whether it is a union.
     Forward(u32, bool),
 }
 
@@ -84,15 +92,12 @@ struct Copy<'a> {
     forwards: HashMap<(u32, bool), u32>,
     queue: Vec<Key>,
     types: Vec<u8>,
-    strings: Vec<u8>,
-    /// The new offsets of names by their old ones; 0 is none.
-    names: Vec<u32>,
     result: Trimmed,
 }
 
 fn tags_by_target(raw: &Raw<'_>) -> HashMap<u32, Vec<u32>> {
     let mut tags: HashMap<u32, Vec<u32>> = HashMap::default();
-    for (id, ty) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DECL_TAG) {
+    for (id, ty) in raw.of_kind(BTF_KIND_DECL_TAG) {
         tags.entry(ty.last).or_default().push(id);
     }
     tags
@@ -105,9 +110,9 @@ impl<'a> Copy<'a> {
         let key = match raw.get(node.id) {
             None => return 0,
             Some(ty) if node.form == Form::Cut && ty.is_composite() => {
-                Key::Forward(self.name(ty.name), ty.kind == BTF_KIND_UNION)
+                Key::Forward(ty.name, ty.kind == BTF_KIND_UNION)
             }
-            Some(ty) if ty.kind == BTF_KIND_FWD => Key::Forward(self.name(ty.name), ty.flag),
+            Some(ty) if ty.kind == BTF_KIND_FWD => Key::Forward(ty.name, ty.flag),
             Some(_) => Key::Node(node),
         };
         self.id_of(key)
@@ -138,22 +143,6 @@ impl<'a> Copy<'a> {
         Ok(self.id(node))
     }
 
-    /// The new offset of a name.
-    fn name(&mut self, offset: u32) -> u32 {
-        let name = self.reach.raw.name(offset);
-        if name.is_empty() {
-            return 0;
-        }
-        let Some(new) = self.names.get_mut(index(offset)) else {
-            return 0;
-        };
-        if *new == 0 {
-            *new = u32::try_from(self.strings.len()).unwrap_or(u32::MAX);
-            self.strings.extend(text(name).bytes().chain([0]));
-        }
-        *new
-    }
-
     fn words(&mut self, words: &[u32]) {
         self.types
             .extend(words.iter().flat_map(|word| word.to_le_bytes()));
@@ -165,8 +154,8 @@ impl<'a> Copy<'a> {
             Key::Node(node) => (node.id, node.form),
             Key::Tag(id) => (id, Form::Full),
             Key::Forward(name, union) => {
-                self.words(&[name, u32::from(union) << 31 | BTF_KIND_FWD << 24, 0]);
-                self.result.words.push(0);
+                self.words(&[0, u32::from(union) << 31 | BTF_KIND_FWD << 24, 0]);
+                self.result.besides.push(Beside { name, word: 0 });
                 return Ok(());
             }
         };
@@ -184,24 +173,26 @@ impl<'a> Copy<'a> {
                 format!("corrupt BTF: [{id}] '{name}' stands where a type should, but is none");
             return Err(Diagnostic::error(codes::NOT_A_TYPE, message));
         }
-        let name = self.name(ty.name);
         let last = if has_size(ty.kind) {
             ty.last
         } else {
-            self.target(ty, form, ty.last)?
+            self.target(&ty, form, ty.last)?
         };
         let info = u32::from(ty.flag) << 31 | ty.kind << 24 | u32::from(ty.vlen);
-        self.words(&[name, info, last]);
-        self.write_rest(ty, form)?;
+        self.words(&[0, info, last]);
+        let word = self.write_rest(&ty, form)?;
+        let name = ty.name;
+        self.result.besides.push(Beside { name, word });
         match key {
-            Key::Tag(_) => self.keep_contained(new, ty),
-            _ if matches!(form, Form::Full | Form::Global) => self.keep_tags(id, ty),
+            Key::Tag(_) => self.keep_contained(new, &ty),
+            _ if matches!(form, Form::Full | Form::Global) => self.keep_tags(id, &ty),
             _ => {}
         }
         Ok(())
     }
 
-    fn write_rest(&mut self, ty: &RawType<'a>, form: Form) -> Result<(), Diagnostic> {
+    /// Writes what follows the type; gives [`Beside::word`].
+    fn write_rest(&mut self, ty: &RawType<'a>, form: Form) -> Result<u32, Diagnostic> {
         let mut word = 0;
         match ty.kind {
             BTF_KIND_INT => {
@@ -217,32 +208,29 @@ impl<'a> Copy<'a> {
             }
             BTF_KIND_STRUCT | BTF_KIND_UNION => {
                 for [name, member, offset] in ty.parts() {
-                    let member = [self.name(name), self.target(ty, form, member)?, offset];
+                    let member = [name, self.target(ty, form, member)?, offset];
                     self.words(&member);
                 }
             }
             BTF_KIND_ENUM => {
-                for [name, value] in ty.parts() {
-                    let name = self.name(name);
-                    self.words(&[name, value]);
+                for variant in ty.parts::<2>() {
+                    self.words(&variant);
                 }
             }
             BTF_KIND_ENUM64 => {
-                for [name, low, high] in ty.parts() {
-                    let name = self.name(name);
-                    self.words(&[name, low, high]);
+                for variant in ty.parts::<3>() {
+                    self.words(&variant);
                 }
             }
             BTF_KIND_FUNC_PROTO => {
                 for [name, param] in ty.parts() {
-                    let param = [self.name(name), self.target(ty, form, param)?];
+                    let param = [name, self.target(ty, form, param)?];
                     self.words(&param);
                 }
             }
             _ => {}
         }
-        self.result.words.push(word);
-        Ok(())
+        Ok(word)
     }
 
     /// Keeps the tags of a kept type.
@@ -273,21 +261,20 @@ impl<'a> Copy<'a> {
     }
 
     fn finish(self) -> Trimmed {
-        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let (types, strings) = (length(&self.types), length(&self.strings));
-        let mut blob = Vec::with_capacity(32 + self.types.len() + self.strings.len());
-        for word in [
+        let types = u32::try_from(self.types.len()).unwrap_or(u32::MAX);
+        let strings = 1;
+        let header = [
             BTF_MAGIC | BTF_VERSION << 16,
             HEADER,
             0,
             types,
             types,
             strings,
-        ] {
-            blob.extend(word.to_le_bytes());
-        }
+        ];
+        let mut blob = Vec::with_capacity(32 + self.types.len());
+        blob.extend(header.iter().flat_map(|word| word.to_le_bytes()));
         blob.extend(&self.types);
-        blob.extend(&self.strings);
+        blob.push(0);
         Trimmed {
             blob,
             ..self.result

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_line_by_line() {
         let source = Source {
-            file: "src/flow.bpf.c".to_owned(),
+            file: "src/flow.bpf.c".into(),
             line: 7,
         };
         let error = Diagnostic::error(Code("BP0304"), "it does not fit\nat all")

@@ -25,7 +25,7 @@ pub(super) fn check(
     let may_be_set = |found: &Diagnostic| {
         found.field.as_deref() == Some("max_entries")
             && required.iter().any(|required| {
-                let inner = required.map.inner.as_ref().filter(|_| required.inner);
+                let inner = required.map.inner.as_deref().filter(|_| required.inner);
                 let name = inner.map_or(&required.map.name, |inner| &inner.name);
                 found.map.as_ref() == Some(name)
             })

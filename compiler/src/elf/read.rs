@@ -2,13 +2,12 @@
 //! `bpf_object__elf_collect`.
 
 use bpfplan_plan::{Code, Diagnostic, Endianness};
-use foldhash::HashSet;
 use object::Endianness as ElfEndianness;
 use object::elf;
-use object::read::elf::{FileHeader as _, SectionHeader as _, Sym as _};
+use object::read::elf::{FileHeader as _, SectionHeader as _};
 
 use super::role::role;
-use super::{Elf, Program, Role, Section, Stage, Symbol};
+use super::{Elf, Program, Role, Section, Stage, Symbols};
 use crate::bytes::{name_at, text};
 use crate::codes;
 use crate::problems::Problems;
@@ -119,7 +118,7 @@ fn collect<'a>(headers: &Headers<'a>, problems: &mut Problems) -> Result<Elf<'a>
         },
         machine: headers.machine,
         sections: Vec::with_capacity(headers.sections.len()),
-        symbols: Vec::new(),
+        symbols: Symbols::new(headers.endian, &[], &[]),
         programs: Vec::new(),
         maps: None,
         text: None,
@@ -168,14 +167,14 @@ fn read_section<'a>(
     if index == 0 {
         return section;
     }
-    let bad = |message: String| Diagnostic::error(codes::BAD_SECTION, message);
     match usize::try_from(header.sh_name.get(endian))
         .ok()
         .and_then(|at| name_at(headers.names, at))
     {
         Some(name) => section.name = name,
         None => {
-            problems.add(bad(format!("section {index} has no readable name")));
+            let message = format!("section {index} has no readable name");
+            problems.add(Diagnostic::error(codes::BAD_SECTION, message));
             return section;
         }
     }
@@ -185,22 +184,25 @@ fn read_section<'a>(
     if section.role == Role::Ignored {
         return section;
     }
-    let name = text(section.name);
+    let mut report = |what: &str| {
+        let message = format!("section {} {what}", text(section.name));
+        problems.add(Diagnostic::error(codes::BAD_SECTION, message));
+    };
     if data.is_err() {
-        problems.add(bad(format!("section {name} lies outside of the file")));
+        report("lies outside of the file");
     }
     if !section.size.is_multiple_of(entry_size(section.kind)) {
-        problems.add(bad(format!("section {name} ends within an entry")));
+        report("ends within an entry");
     }
     match section.name {
         b"license" if section.data.is_empty() => {
-            problems.add(bad("section license is empty".to_owned()));
+            report("is empty");
         }
         b"version" if section.size != 4 => {
-            problems.add(bad("section version must have four bytes".to_owned()));
+            report("must have four bytes");
         }
         b".BTF" | b".BTF.ext" if section.kind != elf::SHT_PROGBITS => {
-            problems.add(bad(format!("section {name} is not of type PROGBITS")));
+            report("is not of type PROGBITS");
         }
         _ => {}
     }
@@ -220,19 +222,13 @@ fn entry_size(kind: elf::SectionType) -> u64 {
 
 /// Leaves the role to those relocation sections that libbpf keeps.
 fn keep_relocations(sections: &mut [Section<'_>], problems: &mut Problems) {
-    let executable: HashSet<usize> = sections
-        .iter()
-        .enumerate()
-        .filter(|(_, section)| section.executable)
-        .map(|(index, _)| index)
-        .collect();
-    let count = sections.len();
+    let executable: Vec<bool> = sections.iter().map(|section| section.executable).collect();
     for section in sections
         .iter_mut()
         .filter(|section| section.role == Role::Relocations)
     {
         let target = usize::try_from(section.info).unwrap_or(usize::MAX);
-        if section.entry_size != RELOCATION || target >= count {
+        if section.entry_size != RELOCATION || target >= executable.len() {
             let name = text(section.name);
             let message = format!("the relocation section {name} has a corrupt header");
             problems.add(Diagnostic::error(codes::BAD_SECTION, message));
@@ -247,7 +243,7 @@ fn keep_relocations(sections: &mut [Section<'_>], problems: &mut Problems) {
                 | b".rel?.struct_ops"
                 | b".rel?.struct_ops.link"
         );
-        if !kept && !executable.contains(&target) {
+        if !kept && executable.get(target) != Some(&true) {
             section.role = Role::Other;
         }
     }
@@ -256,7 +252,7 @@ fn keep_relocations(sections: &mut [Section<'_>], problems: &mut Problems) {
 fn read_symbols<'a>(
     headers: &Headers<'a>,
     sections: &[Section<'a>],
-) -> Result<Vec<Symbol<'a>>, Box<Diagnostic>> {
+) -> Result<Symbols<'a>, Box<Diagnostic>> {
     let mut tables = sections
         .iter()
         .skip(1)
@@ -290,19 +286,7 @@ fn read_symbols<'a>(
     let Ok((symbols, _)) = symbols else {
         return error(codes::BAD_SECTION, "the symbol table cannot be read");
     };
-    let endian = headers.endian;
-    let read = |symbol: &elf::Sym64<ElfEndianness>| Symbol {
-        name: usize::try_from(symbol.st_name.get(endian))
-            .ok()
-            .and_then(|at| name_at(strings.data, at)),
-        kind: symbol.st_type(),
-        bind: symbol.st_bind(),
-        visibility: symbol.st_visibility(),
-        section: symbol.st_shndx(endian).0,
-        value: symbol.st_value.get(endian),
-        size: symbol.st_size.get(endian),
-    };
-    Ok(symbols.iter().map(read).collect())
+    Ok(Symbols::new(headers.endian, symbols, strings.data))
 }
 
 /// The programs as `bpf_object__add_programs` finds them.
@@ -321,9 +305,9 @@ fn find_programs<'a>(elf: &Elf<'a>, problems: &mut Problems) -> Vec<Program<'a>>
         else {
             continue;
         };
-        let place = text(section.name);
-        let Some(name) = symbol.name else {
-            let message = format!("a program in section {place} has no readable name");
+        let place = || text(section.name);
+        let Some(name) = symbol.name() else {
+            let message = format!("a program in section {} has no readable name", place());
             problems.add(Diagnostic::error(codes::BAD_PROGRAM, message));
             continue;
         };
@@ -333,12 +317,12 @@ fn find_programs<'a>(elf: &Elf<'a>, problems: &mut Problems) -> Vec<Program<'a>>
             || symbol.size % INSTRUCTION != 0
             || symbol.value % INSTRUCTION != 0;
         if broken {
-            let message = format!("program {} does not fit section {place}", text(name));
+            let message = format!("program {} does not fit section {}", text(name), place());
             problems.add(Diagnostic::error(codes::BAD_PROGRAM, message));
             continue;
         }
         if section.name != b".text" && symbol.bind == elf::STB_LOCAL {
-            let message = format!("program {} in section {place} is static", text(name));
+            let message = format!("program {} in section {} is static", text(name), place());
             let diagnostic = Diagnostic::error(codes::STATIC_PROGRAM, message);
             problems.add(diagnostic.help("make the function global or remove its SEC()"));
             continue;

@@ -155,6 +155,6 @@ impl Members {
     }
 }
 
-fn pointee(ty: Option<&RawType<'_>>) -> Option<u32> {
+fn pointee(ty: Option<RawType<'_>>) -> Option<u32> {
     ty.filter(|ty| ty.kind == BTF_KIND_PTR).map(|ty| ty.last)
 }

@@ -81,7 +81,7 @@ fn comparisons(parts: &[Part<'_>]) -> u64 {
         let mut members = 0_u64;
         for (_, ty) in raw.into_iter().flat_map(Raw::types) {
             types = types.saturating_add(1);
-            visible = visible.saturating_add(u64::from(is_visible(ty)));
+            visible = visible.saturating_add(u64::from(is_visible(&ty)));
             if ty.kind == BTF_KIND_DATASEC {
                 members = members.saturating_add(u64::from(ty.vlen));
                 sections = sections.saturating_add(1);
@@ -109,7 +109,13 @@ fn pairs(parts: &[Part<'_>]) -> u64 {
                 BTF_KIND_STRUCT | BTF_KIND_UNION | BTF_KIND_ENUM | BTF_KIND_ENUM64
             );
             if alike {
-                let key = (ty.kind, raw.name(ty.name), ty.last, ty.vlen, first(raw, ty));
+                let key = (
+                    ty.kind,
+                    raw.name(ty.name),
+                    ty.last,
+                    ty.vlen,
+                    first(raw, &ty),
+                );
                 *groups.entry(key).or_default() += 1;
             }
         }

@@ -18,6 +18,7 @@ use crate::codes;
 use crate::definition::{Definition, Definitions};
 use crate::elf::{self, Elf, Role, Stage};
 use crate::fixup::{self, Linkage, Variable};
+use crate::names::Names;
 use crate::problems::Problems;
 use crate::slots::Owners;
 use crate::{declaration, source};
@@ -92,10 +93,11 @@ pub(super) fn read<'a>(input: &Input<'a>, problems: &mut Problems) -> Option<Par
         return None;
     }
     let names: Vec<String> = part.globals.iter().map(|it| text(it.name)).collect();
-    let sources = source::find_all(&part.elf, names.iter().map(String::as_str));
-    part.sources = sources
+    let sources = source::find_all(&part.elf, &Names::new(names.iter().map(String::as_str)));
+    part.sources = names
         .into_iter()
-        .map(|(name, source)| (name.to_owned(), source))
+        .zip(sources)
+        .filter_map(|(name, source)| Some((name, source?)))
         .collect();
     if let Some(raw) = &part.raw {
         let mut own = Problems::default();
@@ -135,12 +137,12 @@ fn by_name<'a>(raw: &Raw<'a>) -> HashMap<&'a [u8], (Option<&'a [u8]>, u32)> {
     let mut found: HashMap<&[u8], (Option<&[u8]>, u32)> = HashMap::new();
     let visible = |id: u32| raw.get(id).filter(|ty| is_visible(ty));
     for (id, ty) in raw.types() {
-        if is_visible(ty) {
+        if is_visible(&ty) {
             found.entry(raw.name(ty.name)).or_insert((None, id)).1 = id;
         }
     }
     // A member of a section counts before one that is in none, the first before all others.
-    for (_, section) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DATASEC) {
+    for (_, section) in raw.of_kind(BTF_KIND_DATASEC) {
         let place = raw.name(section.name);
         for [id, _, _] in section.parts() {
             if let Some(ty) = visible(id) {
@@ -167,7 +169,7 @@ fn globals<'a>(elf: &Elf<'a>, raw: Option<&Raw<'a>>, problems: &mut Problems) ->
     let types = raw.map(by_name).unwrap_or_default();
     let mut globals = Vec::new();
     for symbol in elf.symbols.iter().skip(1).filter(|it| it.is_global()) {
-        let Some(name) = symbol.name.filter(|name| !name.is_empty()) else {
+        let Some(name) = symbol.name().filter(|name| !name.is_empty()) else {
             let message = "a global symbol has no readable name";
             problems.add(Diagnostic::error(codes::UNSOUND_PART, message));
             continue;
@@ -232,19 +234,27 @@ fn maps(
     let Some(datasec) = datasecs.iter().find(|datasec| datasec.name == MAPS) else {
         return Ok(HashMap::new());
     };
-    let is_extern = |variable: &Variable| variable.linkage == Linkage::Extern;
+    let is_extern = |variable: &Variable<'_>| variable.linkage == Linkage::Extern;
     let variables = datasec.variables.iter().cloned();
     let (declared, defined): (Vec<_>, Vec<_>) = variables.partition(is_extern);
     let section = elf.maps.and_then(|maps| elf.sections.get(maps));
     let size = section.map_or(0, |section| section.size);
-    let known = sources.iter().map(|(name, at)| (name.as_str(), at.clone()));
-    let declarations = declaration::read(raw, &defined, size, &known.collect(), problems);
+    let names = Names::new(defined.iter().map(|variable| &*variable.name));
+    let known = defined.iter().map(|it| sources.get(&*it.name).cloned());
+    let mut maps = HashMap::new();
+    let keep = |name: &str, definition: &Rc<Definition>| {
+        maps.insert(name.to_owned(), Rc::clone(definition));
+    };
+    let declarations =
+        declaration::read(raw, &defined, &names, size, known.collect(), keep, problems);
     let mut types = declarations.types;
-    let mut maps = extern_maps(raw, &declared, sources, &mut types, problems);
+    let declared = extern_maps(raw, &declared, sources, &mut types, problems);
     // Refuses circles of types.
     crate::decode(raw, &types, &[])?;
-    let declarations = declarations.list.into_iter();
-    maps.extend(declarations.map(|it| (it.name, it.definition)));
+    // Of a name that is there twice, the definition counts.
+    for (name, definition) in declared {
+        maps.entry(name).or_insert(definition);
+    }
     check_slots(elf, &defined, problems);
     Ok(maps)
 }
@@ -252,7 +262,7 @@ fn maps(
 /// Reads maps that are only declared: the linker wants them complete.
 fn extern_maps(
     raw: &Raw<'_>,
-    declared: &[Variable],
+    declared: &[Variable<'_>],
     sources: &HashMap<String, Source>,
     types: &mut Vec<u32>,
     problems: &mut Problems,
@@ -260,7 +270,7 @@ fn extern_maps(
     let mut definitions = Definitions::new(raw);
     let mut maps = HashMap::new();
     for variable in declared {
-        let name = variable.name.as_str();
+        let name = &*variable.name;
         let source = sources.get(name);
         let to = raw.get(variable.id).map_or(0, |var| var.last);
         let (id, ty) = match definitions.skip_modifiers(to) {
@@ -295,7 +305,7 @@ fn extern_maps(
 }
 
 /// Every slot must stand in a map: those that do not in the linked object then are leftovers.
-fn check_slots(elf: &Elf<'_>, variables: &[Variable], problems: &mut Problems) {
+fn check_slots(elf: &Elf<'_>, variables: &[Variable<'_>], problems: &mut Problems) {
     let owners = Owners::new(variables);
     let sections = elf.sections.iter();
     for section in sections.filter(|it| it.name == b".rel.maps" && it.role == Role::Relocations) {

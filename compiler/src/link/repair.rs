@@ -8,7 +8,7 @@ use bpfplan_plan::{Diagnostic, Endianness};
 use object::elf::{SHT_REL, STT_OBJECT};
 
 use crate::btf::raw::Raw;
-use crate::bytes::{text, u64_at};
+use crate::bytes::{borrowed_text, u64_at};
 use crate::codes;
 use crate::elf::{self, Elf, Symbol};
 use crate::fixup::{Linkage, Variable};
@@ -85,54 +85,51 @@ fn patches(elf: &Elf<'_>, linked: &[u8]) -> Option<Vec<Patch>> {
 }
 
 /// Sets offsets and sizes of global variables as their symbols have them; gives the maps.
-fn variables(
+fn variables<'a>(
     elf: &Elf<'_>,
-    raw: &Raw<'_>,
+    raw: &Raw<'a>,
     section_start: usize,
     patches: &mut Vec<Patch>,
-) -> Option<Vec<Variable>> {
-    let mut symbols: HashMap<&[u8], &Symbol<'_>> = HashMap::new();
-    for symbol in &elf.symbols {
+) -> Option<Vec<Variable<'a>>> {
+    let mut symbols: HashMap<&[u8], Symbol<'_>> = HashMap::new();
+    for symbol in elf.symbols.iter() {
         if symbol.kind == STT_OBJECT && symbol.is_global() {
-            symbols.insert(symbol.name?, symbol);
+            symbols.insert(symbol.name()?, symbol);
         }
     }
     let mut maps = Vec::new();
-    let mut at = section_start.checked_add(raw.start)?;
-    for (_, section) in raw.types() {
-        if section.kind == BTF_KIND_DATASEC {
-            let is_maps = raw.name(section.name) == b".maps";
-            let mut member = at.checked_add(TYPE)?;
-            for [id, offset, size] in section.parts() {
-                let var = raw.get(id).filter(|ty| ty.kind == BTF_KIND_VAR);
-                let name = var.map_or(&[][..], |var| raw.name(var.name));
-                let mut place = (offset, size);
-                if var.is_some_and(|var| var.word() == BTF_VAR_GLOBAL_ALLOCATED)
-                    && let Some(symbol) = symbols.get(name)
-                {
-                    place.0 = u32::try_from(symbol.value).ok()?;
-                    if symbol.size != 0 {
-                        place.1 = u32::try_from(symbol.size).ok()?;
-                    }
+    for (id, section) in raw.of_kind(BTF_KIND_DATASEC) {
+        let is_maps = raw.name(section.name) == b".maps";
+        let at = section_start.checked_add(raw.place(id)?)?;
+        let mut member = at.checked_add(TYPE)?;
+        for [id, offset, size] in section.parts() {
+            let var = raw.get(id).filter(|ty| ty.kind == BTF_KIND_VAR);
+            let name = var.map_or(&[][..], |var| raw.name(var.name));
+            let mut place = (offset, size);
+            if var.is_some_and(|var| var.word() == BTF_VAR_GLOBAL_ALLOCATED)
+                && let Some(symbol) = symbols.get(name)
+            {
+                place.0 = u32::try_from(symbol.value).ok()?;
+                if symbol.size != 0 {
+                    place.1 = u32::try_from(symbol.size).ok()?;
                 }
-                if place != (offset, size) {
-                    let mut bytes = word(place.0, raw.endianness);
-                    bytes.extend(word(place.1, raw.endianness));
-                    patches.push((member.checked_add(4)?, bytes));
-                }
-                if is_maps {
-                    maps.push(Variable {
-                        id,
-                        name: text(name),
-                        offset: place.0,
-                        size: place.1,
-                        linkage: Linkage::Global,
-                    });
-                }
-                member = member.checked_add(MEMBER)?;
             }
+            if place != (offset, size) {
+                let mut bytes = word(place.0, raw.endianness);
+                bytes.extend(word(place.1, raw.endianness));
+                patches.push((member.checked_add(4)?, bytes));
+            }
+            if is_maps {
+                maps.push(Variable {
+                    id,
+                    name: borrowed_text(name),
+                    offset: place.0,
+                    size: place.1,
+                    linkage: Linkage::Global,
+                });
+            }
+            member = member.checked_add(MEMBER)?;
         }
-        at = at.checked_add(section.len())?;
     }
     maps.sort_by_key(|variable| variable.offset);
     Some(maps)

@@ -47,12 +47,12 @@ pub(super) fn check_elf(elf: &Elf<'_>, problems: &mut Problems) {
             )));
         }
     }
-    for symbol in &elf.symbols {
+    for symbol in elf.symbols.iter() {
         let nowhere = symbol.section >= SHN_LORESERVE && symbol.kind == STT_SECTION;
         let missing =
             symbol.section < SHN_LORESERVE && usize::from(symbol.section) >= elf.sections.len();
         if nowhere || missing {
-            let name = text(symbol.name.unwrap_or_default());
+            let name = text(symbol.name().unwrap_or_default());
             problems.add(unsound(format!(
                 "the symbol '{name}' is in a section that is not there"
             )));
@@ -62,12 +62,12 @@ pub(super) fn check_elf(elf: &Elf<'_>, problems: &mut Problems) {
         let outside = |section: &Section<'_>| end.is_none_or(|end| end > section.size);
         let variable = symbol.kind == STT_OBJECT && symbol.is_global();
         if variable && section.is_some_and(outside) {
-            let name = text(symbol.name.unwrap_or_default());
+            let name = text(symbol.name().unwrap_or_default());
             problems.add(unsound(format!(
                 "the variable '{name}' does not lie in its section"
             )));
         }
-        if symbol.name.is_some_and(|name| name.len() > MAX_NAME) {
+        if symbol.name().is_some_and(|name| name.len() > MAX_NAME) {
             problems.add(unsound(format!(
                 "a symbol's name has more than {MAX_NAME} bytes"
             )));
@@ -141,10 +141,10 @@ pub(super) fn check_btf(
         .chain(elf.symbols.iter().filter_map(|symbol| {
             let section = elf.sections.get(usize::from(symbol.section))?;
             let shared = matches!(section.name, b"license" | b"version");
-            symbol.name.filter(|_| shared && symbol.is_global())
+            symbol.name().filter(|_| shared && symbol.is_global())
         }))
         .collect();
-    for (_, section) in raw.types().filter(|(_, ty)| ty.kind == BTF_KIND_DATASEC) {
+    for (_, section) in raw.of_kind(BTF_KIND_DATASEC) {
         let name = raw.name(section.name);
         let reserved = name.starts_with(b".rel")
             || matches!(

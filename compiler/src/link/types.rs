@@ -38,7 +38,7 @@ pub(super) fn difference<'r>(
 }
 
 /// Skips modifiers and typedefs. Circles of them were refused before.
-pub(super) fn skip<'r>(raw: &'r Raw<'r>, mut id: u32) -> (u32, Option<&'r RawType<'r>>) {
+pub(super) fn skip<'r>(raw: &'r Raw<'r>, mut id: u32) -> (u32, Option<RawType<'r>>) {
     for _ in 0..=raw.len() {
         match raw.get(id).filter(|ty| ty.is_modifier()) {
             Some(ty) => id = ty.last,
@@ -65,17 +65,17 @@ impl Budget {
                 return Err("the types are too large or too deep to compare".to_owned());
             }
             let ((_, a), (_, b)) = (skip(raw, id), skip(other_raw, other));
-            let (a, b) = match (a, b) {
+            let (a, b) = match (&a, &b) {
                 (None, None) => return Ok(()),
                 (Some(a), Some(b)) => (a, b),
-                (a, b) => return Err(format!("{} against {}", word(a), word(b))),
+                _ => return Err(format!("{} against {}", word(a), word(b))),
             };
             let names = (raw.name(a.name), other_raw.name(b.name));
             if !exact && (a.kind == BTF_KIND_FWD) != (b.kind == BTF_KIND_FWD) {
                 return forward((a, names.0), (b, names.1));
             }
             if a.kind != b.kind {
-                return Err(format!("{} against {}", word(Some(a)), word(Some(b))));
+                return Err(format!("{} against {}", word(Some(*a)), word(Some(*b))));
             }
             if is_named(a.kind) && names.0 != names.1 {
                 let (a, b) = (text(names.0), text(names.1));
@@ -86,7 +86,7 @@ impl Budget {
                     if a.last == b.last {
                         return Ok(());
                     }
-                    let what = format!("{} of {} bytes against {}", word(Some(a)), a.last, b.last);
+                    let what = format!("{} of {} bytes against {}", word(Some(*a)), a.last, b.last);
                     return Err(what);
                 }
                 // A pointer needs no more of a struct than its name.
@@ -173,7 +173,7 @@ fn forward((a, name): (&RawType<'_>, &[u8]), (b, other): (&RawType<'_>, &[u8])) 
     if full.kind == wanted {
         return Ok(());
     }
-    Err(format!("{} against {}", word(Some(a)), word(Some(b))))
+    Err(format!("{} against {}", word(Some(*a)), word(Some(*b))))
 }
 
 fn count(what: &str, a: &RawType<'_>, b: &RawType<'_>) -> Compared {
@@ -197,7 +197,7 @@ fn is_named(kind: u32) -> bool {
     )
 }
 
-fn word(ty: Option<&RawType<'_>>) -> &'static str {
+fn word(ty: Option<RawType<'_>>) -> &'static str {
     match ty.map_or(0, |ty| ty.kind) {
         0 => "void",
         BTF_KIND_INT => "an integer",

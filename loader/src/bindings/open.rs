@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bpfplan_plan::overrides::{Override, Overrides};
-use bpfplan_plan::{Contents, Data, Diagnostic, Plan, contents, format, validate};
+use bpfplan_plan::{Contents, Diagnostic, Plan, contents, format, validate};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{ErrorKind, LoadError};
@@ -123,7 +123,7 @@ fn set(plan: &mut Plan, name: &str, bytes: &[u8]) {
     if present.map_or(&[][..], |stored| &stored.bytes) == bytes {
         return;
     }
-    map.data = Some(Data::new(bytes, data.size, data.frozen));
+    map.data = Some(data.changed(bytes, data.size));
     plan.contents.retain(|stored| stored.map != name);
     if bytes.is_empty() {
         return;
@@ -189,7 +189,10 @@ impl OpenMap {
     }
 }
 
-/// The maps of a plan in the kernel.
+/// A program in the kernel. Dropping it unloads it, unless it is pinned or attached.
+pub type Program = LoadedProgram<Descriptor>;
+
+/// The maps and programs of a plan in the kernel.
 #[derive(Debug)]
 pub struct LoadedPlan {
     loaded: Loaded<RealKernel>,
@@ -200,8 +203,6 @@ pub struct LoadedPlan {
 pub struct Report {
     /// Warnings and notes.
     pub diagnostics: Vec<Diagnostic>,
-    /// The programs, if the options asked for them.
-    pub programs: Vec<LoadedProgram<Descriptor>>,
     /// Path of the load's record, if maps were pinned.
     pub record: Option<PathBuf>,
     /// Path of its record beside the programs' pins, where those are in a directory of their own.
@@ -222,7 +223,6 @@ impl LoadedPlan {
             Ok(handles) => {
                 let report = Report {
                     diagnostics: self.loaded.diagnostics,
-                    programs: self.loaded.programs,
                     record: self.loaded.record,
                     program_record: self.loaded.program_record,
                 };
@@ -252,6 +252,13 @@ impl LoadedPlan {
             let diagnostic = Diagnostic::error(bpfplan_plan::codes::PLAN_MAP, message);
             LoadError::new(ErrorKind::Plan, vec![diagnostic.map(name)])
         })
+    }
+
+    /// The program of that name, if it was loaded and not asked for before.
+    pub fn program(&mut self, name: &str) -> Option<Program> {
+        let programs = &mut self.loaded.programs;
+        let place = programs.iter().position(|program| program.name == name)?;
+        Some(programs.remove(place))
     }
 
     /// As [`LoadedPlan::handle`], for a map that a load without programs leaves out.

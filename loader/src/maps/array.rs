@@ -67,6 +67,23 @@ impl<V: MapData> Array<V> {
         typed::lookup_boxed(&self.map, index.as_bytes())
     }
 
+    /// As [`Array::get`], while the value's `bpf_spin_lock` is held, see [`RawMap::lookup_locked`].
+    ///
+    /// # Errors
+    /// The kernel's: `EINVAL` for values without a lock.
+    pub fn get_locked(&self, index: u32) -> Result<Option<V>, MapError> {
+        typed::lookup_locked(&self.map, index.as_bytes())
+    }
+
+    /// As [`Array::set`], while the value's `bpf_spin_lock` is held.
+    ///
+    /// # Errors
+    /// As [`Array::set`]; `EINVAL` for values without a lock.
+    pub fn set_locked(&self, index: u32, value: &V) -> Result<(), MapError> {
+        self.map
+            .update(index.as_bytes(), value.as_bytes(), Update::AnyLocked)
+    }
+
     /// Writes an element.
     ///
     /// # Errors

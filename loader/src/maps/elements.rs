@@ -1,11 +1,15 @@
 //! The seam between the handles and whatever answers their calls.
 
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
 use std::fmt;
 
 use bpfplan_plan::rules::KernelVersion;
 
 use super::info::Info;
 use crate::kernel::{BatchError, Errno};
+use crate::slots::recall::patience;
 
 /// What handles ask of a map; the real answers come from the system-call room. Buffers whose
 /// sizes are not the map's give `EINVAL`.
@@ -22,11 +26,13 @@ pub(crate) trait Elements: fmt::Debug + Send + Sync {
     /// Whether calls that wait gain from being made at the same time.
     fn overlaps(&self) -> bool;
 
-    /// How often the calling thread has waited for something.
-    fn sleeps(&self) -> Option<u64>;
+    /// As [`crate::Kernel::patience`].
+    fn patience(&self, slots: usize) -> Duration {
+        patience(slots)
+    }
 
     /// `BPF_MAP_LOOKUP_ELEM`.
-    fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<(), Errno>;
+    fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), Errno>;
 
     /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM`.
     fn take(&self, key: &[u8], value: &mut [u8]) -> Result<(), Errno>;
@@ -52,6 +58,9 @@ pub(crate) trait Elements: fmt::Debug + Send + Sync {
 
     /// `BPF_MAP_UPDATE_BATCH`.
     fn update_batch(&self, keys: &[u8], values: &[u8]) -> Result<(), BatchError>;
+
+    /// `BPF_MAP_UPDATE_BATCH` of an outer map; each descriptor is read when its turn comes.
+    fn fill_batch(&self, keys: &[u8], fds: &[AtomicU32]) -> Result<(), BatchError>;
 
     /// `BPF_MAP_DELETE_BATCH`.
     fn delete_batch(&self, keys: &[u8]) -> Result<(), BatchError>;

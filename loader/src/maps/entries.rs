@@ -251,7 +251,7 @@ impl<'a> Chunks<'a> {
             return Err(Errno::EINVAL.into());
         };
         let result = match self.take {
-            Take::Copy => self.map.lookup(key, value),
+            Take::Copy => self.map.lookup(key, value, 0),
             Take::Remove => take_one(self.map, key, value),
         };
         match result {
@@ -295,7 +295,7 @@ impl<'a> Chunks<'a> {
 fn take_one(map: &dyn Elements, key: &[u8], value: &mut [u8]) -> Result<(), Errno> {
     match map.take(key, value) {
         Err(errno) if errno == Errno::ENOTSUPP || errno == Errno::EINVAL => {
-            map.lookup(key, value)?;
+            map.lookup(key, value, 0)?;
             map.delete(key)
         }
         result => result,

@@ -2,8 +2,10 @@
 //! for each element, with keys that go away in the worst moment.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
@@ -22,6 +24,8 @@ pub(crate) struct Fake {
     pub(crate) info: Info,
     pub(crate) elements: Mutex<BTreeMap<Bytes, Bytes>>,
     pub(crate) version: KernelVersion,
+    /// Whether a batch of slots waits after each of them.
+    pub(crate) waits: bool,
     /// What batches answer; `None` if there are some.
     pub(crate) no_batch: Option<Errno>,
     /// Elements that only fit into a batch together.
@@ -59,6 +63,7 @@ impl Fake {
             no_batch: None,
             bucket: 1,
             no_take: None,
+            waits: false,
             refused: BTreeMap::new(),
             meanwhile: |_, _| {},
             interrupted_after: None,
@@ -118,12 +123,15 @@ impl Elements for Fake {
         true
     }
 
-    fn sleeps(&self) -> Option<u64> {
-        // As if each batch had waited for each of its elements.
-        Some(self.batches.load(Ordering::SeqCst) as u64 * 100)
+    fn patience(&self, _: usize) -> Duration {
+        if self.waits {
+            Duration::ZERO
+        } else {
+            Duration::from_secs(3600)
+        }
     }
 
-    fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<(), Errno> {
+    fn lookup(&self, key: &[u8], value: &mut [u8], _: u64) -> Result<(), Errno> {
         let elements = self.lock();
         let found = elements.get(key).ok_or(Errno::ENOENT)?;
         value.copy_from_slice(found);
@@ -221,6 +229,27 @@ impl Elements for Fake {
                 done: Some(done),
                 errno,
             })?;
+        }
+        Ok(())
+    }
+
+    fn fill_batch(&self, keys: &[u8], fds: &[AtomicU32]) -> Result<(), BatchError> {
+        let refused = |errno| BatchError { done: None, errno };
+        self.no_batch.map_or(Ok(()), |errno| Err(refused(errno)))?;
+        self.batches.fetch_add(1, Ordering::SeqCst);
+        for (done, (key, fd)) in keys.chunks(4).zip(fds).enumerate() {
+            let refused = |errno| BatchError {
+                done: Some(done),
+                errno,
+            };
+            let fd = fd.load(Ordering::SeqCst);
+            if fd == u32::MAX {
+                return Err(refused(Errno(libc::EBADF)));
+            }
+            self.put(key, &fd.to_ne_bytes()).map_err(refused)?;
+            if self.waits {
+                thread::sleep(Duration::from_millis(5));
+            }
         }
         Ok(())
     }

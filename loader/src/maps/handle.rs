@@ -123,13 +123,34 @@ impl Wanted {
     }
 }
 
+/// What a handle wants of a map whose values may have any size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnySize {
+    /// Kinds of maps.
+    pub(crate) types: &'static [u32],
+    /// Bytes of a key.
+    pub(crate) key: usize,
+}
+
+impl AnySize {
+    /// Compares it with the map.
+    pub(crate) fn check(&self, map: RawMap) -> Result<RawMap, MapError> {
+        let value = usize::try_from(map.info().value_size).unwrap_or(usize::MAX);
+        Wanted {
+            types: self.types,
+            key: self.key,
+            value,
+        }
+        .check(map)
+    }
+}
+
 /// The parts of a handle that are the same for all: a map, and types that it does not hold.
 macro_rules! handle {
     ($name:ident $(<$($param:ident: $bound:ident),*>)?, $wanted:expr) => {
         impl$(<$($param: $bound),*>)? $crate::maps::MapHandle for $name$(<$($param),*>)? {
             fn from_map(map: $crate::maps::RawMap) -> Result<Self, $crate::maps::MapError> {
-                let wanted: $crate::maps::handle::Wanted = $wanted;
-                Self::made(wanted.check(map)?)
+                Self::made($wanted.check(map)?)
             }
 
             fn map(&self) -> &$crate::maps::RawMap {

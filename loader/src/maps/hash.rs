@@ -154,6 +154,15 @@ keyed!(Hash);
 keyed!(LpmTrie);
 
 impl<K: MapData, V: MapData> Hash<K, V> {
+    /// As [`Hash::lookup`], while the value's `bpf_spin_lock` is held, see
+    /// [`RawMap::lookup_locked`]; updates have [`Update::AnyLocked`] for it.
+    ///
+    /// # Errors
+    /// The kernel's: `EINVAL` for values without a lock.
+    pub fn lookup_locked(&self, key: &K) -> Result<Option<V>, MapError> {
+        typed::lookup_locked(&self.map, key.as_bytes())
+    }
+
     /// Removes a key and gives its value, in one step (Linux 5.14).
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::rules::{Call, KernelVersion, misfit};
@@ -17,6 +18,7 @@ use crate::codes;
 use crate::kernel::{BatchError, Errno};
 use crate::slots::fan_out::{FanOut, Filling};
 use crate::slots::queue::Place;
+use crate::slots::recall::Recall;
 
 /// A key and the map for it.
 pub(super) type Item<'a> = (&'a [u8], &'a RawMap);
@@ -112,13 +114,14 @@ impl Filling for Inserts<'_> {
         (0, u32::try_from(*job).unwrap_or(u32::MAX))
     }
 
-    fn batch(&self, jobs: &[usize]) -> Result<(), BatchError> {
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for (key, inner) in jobs.iter().filter_map(|job| self.items.get(*job)) {
+    fn batch(&self, jobs: &[usize], recall: &Recall) -> Result<(), BatchError> {
+        let items = || jobs.iter().filter_map(|job| self.items.get(*job));
+        let mut keys = Vec::new();
+        for (key, _) in items() {
             keys.extend_from_slice(key);
-            values.extend(inner.as_raw_fd().to_ne_bytes());
         }
-        self.calls.update_batch(&keys, &values)
+        let fds = recall.lend(items().map(|(_, inner)| inner.as_raw_fd().cast_unsigned()));
+        self.calls.fill_batch(&keys, fds)
     }
 
     fn single(&self, job: &usize) -> Result<(), Errno> {
@@ -145,8 +148,8 @@ impl Filling for Inserts<'_> {
         self.calls.overlaps()
     }
 
-    fn sleeps(&self) -> Option<u64> {
-        self.calls.sleeps()
+    fn patience(&self, slots: usize) -> Duration {
+        self.calls.patience(slots)
     }
 }
 

@@ -233,14 +233,17 @@ pub(super) fn refused(
         )
         .note("locks, timers, kptrs and the like are compared as the maps' BTF describes them")
         .note("roots of lists and trees must come from the very same BTF object")
-        .help("make the inner map from the template (`slot set --new`)"),
+        .help(
+            "make the inner map from the template (`slot set --new`), if that is of the plan that \
+             the outer map was loaded from",
+        ),
     }
 }
 
 /// What inner maps look like, and who says so: the template, or one that is in another slot.
 fn reference(outer: &RawMap, key: &[u8]) -> Option<(InnerShape, &'static str)> {
     if let Ok(template) = outer.inner_template() {
-        return Some((template.shape(), "the load"));
+        return Some((template.shape(), "its declaration"));
     }
     let here = open_at::<RawMap>(outer, key).ok().flatten();
     let inner = here.or_else(|| {

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use bpfplan_plan::{Diagnostic, uapi};
 use zerocopy::IntoBytes as _;
 
+use super::batch::{self, Action};
 use super::elements::{Elements as _, Take};
 use super::handle::{Wanted, handle};
 use super::{Keys, MapData, MapError, PerCpuEntries, RawMap, Update, typed};
@@ -63,15 +64,11 @@ fn lookup<V: MapData>(map: &RawMap, key: &[u8]) -> Result<Option<Vec<V>>, MapErr
     Ok(typed::read_each(&bytes))
 }
 
-fn update<V: MapData>(
-    map: &RawMap,
-    key: &[u8],
-    values: &[V],
-    when: Update,
-) -> Result<(), MapError> {
+/// The bytes of an element, which has a value for each possible CPU.
+fn bytes_of<V: MapData>(map: &RawMap, values: &[V]) -> Result<Vec<u8>, MapError> {
     let cpus = cpus(map);
     let bytes = typed::write_each(values).filter(|_| values.len() == cpus);
-    let bytes = bytes.ok_or_else(|| {
+    bytes.ok_or_else(|| {
         MapError::new(
             Diagnostic::error(
                 codes::MAP_MISMATCH,
@@ -83,8 +80,34 @@ fn update<V: MapData>(
             .map(map.described())
             .help("give one value for each possible CPU, as `cpus()` counts them"),
         )
-    })?;
-    map.update(key, &bytes, when)
+    })
+}
+
+fn update<V: MapData>(
+    map: &RawMap,
+    key: &[u8],
+    values: &[V],
+    when: Update,
+) -> Result<(), MapError> {
+    map.update(key, &bytes_of(map, values)?, when)
+}
+
+/// Refuses elements with another number of values before anything is written.
+fn update_all<K, V: MapData>(
+    map: &RawMap,
+    elements: &[(K, Vec<V>)],
+    key: impl Fn(&K) -> Vec<u8>,
+) -> Result<(), MapError> {
+    let mut items = Vec::with_capacity(elements.len());
+    for (at, values) in elements {
+        let bytes = bytes_of(map, values).map_err(|error| error.with_done(0))?;
+        items.push((key(at), bytes));
+    }
+    let items = items
+        .iter()
+        .map(|(key, bytes)| (key.as_slice(), bytes.as_slice()));
+    batch::apply(map.elements(), Action::Update, items)
+        .map_err(|error| map.batch_failed("updates", error))
 }
 
 impl<V: MapData> PerCpuArray<V> {
@@ -127,6 +150,15 @@ impl<V: MapData> PerCpuArray<V> {
     /// [`codes::MAP_MISMATCH`] for another number of values; the kernel's.
     pub fn set(&self, index: u32, values: &[V]) -> Result<(), MapError> {
         update(&self.map, index.as_bytes(), values, Update::Any)
+    }
+
+    /// Writes many elements, in batches where the kernel has them (5.13).
+    ///
+    /// # Errors
+    /// As [`PerCpuArray::set`]; [`MapError::done`] says how many were written.
+    pub fn set_all(&self, elements: &[(u32, Vec<V>)]) -> Result<(), MapError> {
+        let key = |index: &u32| index.as_bytes().to_vec();
+        update_all(&self.map, elements, key)
     }
 
     /// All elements with their indices.
@@ -173,6 +205,34 @@ impl<K: MapData, V: MapData> PerCpuHash<K, V> {
     /// The kernel's.
     pub fn delete(&self, key: &K) -> Result<bool, MapError> {
         self.map.delete(key.as_bytes())
+    }
+
+    /// Removes a key and gives its values, in one step (Linux 5.14).
+    ///
+    /// # Errors
+    /// The kernel's: before 5.14, `ENOTSUPP`.
+    pub fn take(&self, key: &K) -> Result<Option<Vec<V>>, MapError> {
+        let mut bytes = vec![0; self.map.value_bytes()];
+        let found = self.map.take(key.as_bytes(), &mut bytes)?;
+        Ok(found.then(|| typed::read_each(&bytes)).flatten())
+    }
+
+    /// Writes the values of many keys, in batches where the kernel has them (5.6).
+    ///
+    /// # Errors
+    /// As [`PerCpuHash::update`]; [`MapError::done`] says how many were written.
+    pub fn update_all(&self, elements: &[(K, Vec<V>)]) -> Result<(), MapError> {
+        update_all(&self.map, elements, |key| key.as_bytes().to_vec())
+    }
+
+    /// Removes many keys, as [`super::Hash::delete_all`].
+    ///
+    /// # Errors
+    /// The kernel's; [`MapError::done`] says how many were done.
+    pub fn delete_all(&self, keys: &[K]) -> Result<(), MapError> {
+        let items = keys.iter().map(|key| (key.as_bytes(), &[][..]));
+        batch::apply(self.map.elements(), Action::Delete, items)
+            .map_err(|error| self.map.batch_failed("deletions", error))
     }
 
     /// All keys.

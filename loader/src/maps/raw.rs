@@ -24,6 +24,11 @@ pub enum Update {
     NoExist,
     /// `BPF_EXIST`: only if the key is there; else `ENOENT`.
     Exist,
+    /// As [`Update::Any`], while the value's `bpf_spin_lock` is held (`BPF_F_LOCK`, Linux 5.1);
+    /// `EINVAL` for values without a lock.
+    AnyLocked,
+    /// As [`Update::Exist`] and [`Update::AnyLocked`].
+    ExistLocked,
 }
 
 impl Update {
@@ -32,6 +37,8 @@ impl Update {
             Self::Any => uapi::BPF_ANY,
             Self::NoExist => uapi::BPF_NOEXIST,
             Self::Exist => uapi::BPF_EXIST,
+            Self::AnyLocked => uapi::BPF_F_LOCK,
+            Self::ExistLocked => uapi::BPF_EXIST | uapi::BPF_F_LOCK,
         })
     }
 }
@@ -241,7 +248,17 @@ impl RawMap {
     /// # Errors
     /// The kernel's; `EINVAL` if a buffer does not have the map's size.
     pub fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<bool, MapError> {
-        self.found("looking up a key", self.elements.lookup(key, value))
+        self.found("looking up a key", self.elements.lookup(key, value, 0))
+    }
+
+    /// As [`RawMap::lookup`], while the value's `bpf_spin_lock` is held (`BPF_F_LOCK`, Linux 5.1), so
+    /// that programs that hold it are not seen half-way. The lock itself is read as zeros.
+    ///
+    /// # Errors
+    /// As [`RawMap::lookup`]; `EINVAL` for values without a lock.
+    pub fn lookup_locked(&self, key: &[u8], value: &mut [u8]) -> Result<bool, MapError> {
+        let found = self.elements.lookup(key, value, uapi::BPF_F_LOCK.into());
+        self.found("looking up a key under its lock", found)
     }
 
     /// `BPF_MAP_LOOKUP_AND_DELETE_ELEM` (hash maps 5.14, queues and stacks 4.20): as

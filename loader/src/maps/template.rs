@@ -53,7 +53,7 @@ impl InnerTemplate {
     /// [`codes::TEMPLATE_UNKNOWN`] if the plan has no such map, or it has no template.
     pub fn from_plan(plan: &Plan, outer: &str) -> Result<Self, MapError> {
         let map = plan.map(outer);
-        let template = map.and_then(|map| Some((map, map.inner.as_ref()?)));
+        let template = map.and_then(|map| Some((map, map.inner.as_deref()?)));
         let (map, template) = template.ok_or_else(|| {
             let what = match map {
                 None => "the plan has no such map",
@@ -64,6 +64,59 @@ impl InnerTemplate {
         })?;
         let blob = plan.btf.as_slice().into();
         Ok(Self::of_load(map, template, plan, template.btf, &blob))
+    }
+
+    /// The template of the outer map in a plan that this map was made from, as far as the kernel shows
+    /// it: of the same kind and name, of which the kernel has 15 bytes, with keys of the same size.
+    /// Where several are, the one that is called as the pin is.
+    ///
+    /// # Errors
+    /// [`codes::TEMPLATE_UNKNOWN`] if there is none, or if there are several.
+    pub fn matching(plan: &Plan, outer: &RawMap) -> Result<Self, MapError> {
+        let info = outer.info();
+        let is_like = |map: &&Map| {
+            let named = info.name.is_empty()
+                || map.kernel_name() == info.name
+                || map.kernel_name().replace('.', "_") == info.name;
+            map.map_type == info.map_type && map.key_size == info.key_size && named
+        };
+        let like: Vec<&Map> = plan.maps.iter().filter(is_like).collect();
+        let pin = outer.pin().and_then(Path::file_name);
+        let pinned =
+            |map: &&&Map| pin.is_some_and(|pin| pin == map.name.replace('.', "_").as_str());
+        let found = match like.as_slice() {
+            [map] => Some(*map),
+            several => several.iter().find(pinned).copied(),
+        };
+        if let Some(map) = found {
+            return Self::from_plan(plan, &map.name);
+        }
+        let what = if like.is_empty() {
+            format!(
+                "the plan has no {} '{}' with keys of {} bytes",
+                info.map_type,
+                outer.described().escape_debug(),
+                info.key_size
+            )
+        } else {
+            let names: Vec<String> = like
+                .iter()
+                .map(|map| format!("'{}'", map.name.escape_debug()))
+                .collect();
+            format!("it may be any of {} in the plan", names.join(", "))
+        };
+        let outers = plan.maps.iter().filter(|map| map.inner.is_some());
+        let outers: Vec<String> = outers
+            .map(|map| format!("'{}'", map.name.escape_debug()))
+            .collect();
+        let mut diagnostic =
+            Diagnostic::error(codes::TEMPLATE_UNKNOWN, what).map(outer.described());
+        diagnostic.help = Some(if outers.is_empty() {
+            "no map of this plan has inner maps: name the plan that it was loaded from".to_owned()
+        } else {
+            format!("name the map in the plan that it is: {}", outers.join(", "))
+        });
+        Err(MapError::new(diagnostic))
     }
 
     /// The template of a load, with the BTF that the kernel took for it.
@@ -279,8 +332,8 @@ impl RawMap {
                     .help("say it with `with_template(InnerTemplate::from_plan(...))`"),
             ));
         };
-        let help = "load the map with `bpfplan load --pin-maps`, which leaves a record, or make the \
-                    inner map yourself and put it in (`--map`)";
+        let help = "name the plan or object that it was loaded from (`--plan`, or \
+                    `InnerTemplate::matching`); a load with `--pin-maps` leaves a record";
         let directory = match pin.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),

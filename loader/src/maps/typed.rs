@@ -8,6 +8,12 @@ pub(super) fn lookup<V: MapData>(map: &RawMap, key: &[u8]) -> Result<Option<V>, 
     Ok(map.lookup(key, value.as_mut_bytes())?.then_some(value))
 }
 
+pub(super) fn lookup_locked<V: MapData>(map: &RawMap, key: &[u8]) -> Result<Option<V>, MapError> {
+    let mut value = V::new_zeroed();
+    let found = map.lookup_locked(key, value.as_mut_bytes())?;
+    Ok(found.then_some(value))
+}
+
 pub(super) fn lookup_boxed<V: MapData>(
     map: &RawMap,
     key: &[u8],

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::rules::{Call, KernelVersion};
@@ -11,7 +13,8 @@ use crate::execute::Progress;
 use crate::kernel::{BatchError, Errno};
 
 use super::Way;
-use super::queue::{Failures, Place, Queue};
+use super::queue::{Failures, Place, Queue, small_thread};
+use super::recall::{Recall, Watch};
 
 /// Slots in one batch. Each batch waits for a grace period, so few large ones are best.
 const CHUNK: usize = 1 << 16;
@@ -19,15 +22,11 @@ const CHUNK: usize = 1 << 16;
 /// Calls that wait at the same time. More threads than that fill no faster.
 const THREADS: usize = 128;
 
-/// Slots in the batch that shows how the kernel waits.
-const TRIAL: usize = 4;
+/// A batch of so few slots is not worth a watch.
+const FEW: usize = 4;
 
 /// From this version on there are batches; those of outer maps came with 5.19.
 const BATCHES: KernelVersion = KernelVersion { major: 5, minor: 6 };
-
-/// From this version on a batch waits once. Older ones have to show it: distributions port it
-/// back.
-const ONE_WAIT: KernelVersion = KernelVersion { major: 6, minor: 8 };
 
 /// Number of slots that were filled one by one for lack of a batch, by index of the outer map.
 pub(crate) type Singles = BTreeMap<usize, usize>;
@@ -38,7 +37,25 @@ enum Outcome {
     Done,
     /// The kernel has none for this kind of map, and did nothing.
     Missing,
+    /// It was ended after so many slots, because it took too long.
+    Recalled(usize),
     Failed,
+}
+
+/// Slots that batches did not fill.
+struct Left<J> {
+    jobs: Vec<J>,
+    /// Whether that is because the kernel has none.
+    missing: bool,
+}
+
+impl<J> Default for Left<J> {
+    fn default() -> Self {
+        Self {
+            jobs: Vec::new(),
+            missing: false,
+        }
+    }
 }
 
 type Tell<'t> = &'t mut dyn FnMut(Progress<'_>) -> Result<(), Diagnostic>;
@@ -52,7 +69,7 @@ pub(crate) trait Filling: Sync {
     fn place(job: &Self::Job) -> Place;
 
     /// Fills slots of one outer map in a batch.
-    fn batch(&self, jobs: &[Self::Job]) -> Result<(), BatchError>;
+    fn batch(&self, jobs: &[Self::Job], recall: &Recall) -> Result<(), BatchError>;
 
     /// Fills one slot.
     fn single(&self, job: &Self::Job) -> Result<(), Errno>;
@@ -66,8 +83,8 @@ pub(crate) trait Filling: Sync {
     /// As [`crate::Kernel::overlaps`].
     fn overlaps(&self) -> bool;
 
-    /// As [`crate::Kernel::sleeps`].
-    fn sleeps(&self) -> Option<u64>;
+    /// As [`crate::Kernel::patience`].
+    fn patience(&self, slots: usize) -> Duration;
 }
 
 pub(crate) struct FanOut<'f, S: Filling> {
@@ -83,133 +100,103 @@ impl<'f, S: Filling> FanOut<'f, S> {
         }
     }
 
-    /// Fills the slots, which are in the plan's order.
+    /// Fills the slots, which are in the plan's order: each outer map in one batch, all at once.
+    /// Where the kernel has no batch for them, or waits for each element of one, they are filled
+    /// one by one on many threads.
     pub(crate) fn fill(self, jobs: &[S::Job], tell: Tell<'_>) -> Result<Singles, Diagnostic> {
-        let singles = match self.trial(jobs) {
-            _ if jobs.is_empty() => Singles::new(),
-            Some(at) => self.with_trial(jobs, at, tell),
-            None => self.in_batches(jobs, tell),
-        };
+        let mut singles = Singles::new();
+        if !jobs.is_empty() {
+            let left = self.in_batches(jobs, tell);
+            if left.missing {
+                singles = Self::singles(&left.jobs);
+            }
+            if !left.jobs.is_empty() {
+                self.one_by_one(&left, tell);
+            }
+        }
         self.failures.into_result()?;
         Ok(singles)
     }
 
-    /// Where in the slots the trial begins, if there must be one. With fewer slots an outer map
-    /// than the trial takes, batches wait no longer than it would.
-    fn trial(&self, jobs: &[S::Job]) -> Option<usize> {
-        let believed = self.filling.version().is_some_and(|this| this >= ONE_WAIT);
-        if believed || !self.filling.overlaps() {
-            return None;
-        }
-        let mut at = 0;
-        for group in jobs.chunk_by(Self::same_map) {
-            if group.len() > TRIAL {
-                return Some(at);
-            }
-            at += group.len();
-        }
-        None
-    }
-
-    /// Each outer map in one batch, all at once; one by one what the kernel has no batch for.
-    fn in_batches(&self, jobs: &[S::Job], tell: Tell<'_>) -> Singles {
+    fn in_batches(&self, jobs: &[S::Job], tell: Tell<'_>) -> Left<S::Job> {
         let groups = jobs
             .chunk_by(Self::same_map)
             .flat_map(|jobs| jobs.chunks(CHUNK));
         let groups: Vec<_> = groups.collect();
         if !self.tell(Progress::Fill(Way::Batches(groups.len())), tell) {
-            return Singles::new();
+            return Left::default();
         }
-        let missing = AtomicBool::new(false);
-        let left = Mutex::new(Vec::new());
+        let watch = Watch::default();
+        // What one batch shows, the others need not find out.
+        let no_more = AtomicBool::new(false);
+        let left = Mutex::new(Left::default());
         let work = |group: &&[S::Job]| {
-            if missing.load(Ordering::Relaxed) || self.batch(group) == Outcome::Missing {
-                missing.store(true, Ordering::Relaxed);
-                let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
-                left.extend_from_slice(group);
-            }
+            let outcome = if no_more.load(Ordering::Relaxed) {
+                Outcome::Recalled(0)
+            } else {
+                self.batch(group, &watch)
+            };
+            let done = match outcome {
+                Outcome::Done | Outcome::Failed => return,
+                Outcome::Missing => 0,
+                Outcome::Recalled(done) => done,
+            };
+            no_more.store(true, Ordering::Relaxed);
+            let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+            left.missing |= outcome == Outcome::Missing;
+            left.jobs
+                .extend_from_slice(group.get(done..).unwrap_or_default());
         };
         let queue = Queue::new(&groups, |group| group.first().map(S::place), &self.failures);
-        queue.share(self.threads(groups.len()), &work, || {
-            self.join(&queue, &work, tell);
+        let many = groups.iter().any(|group| group.len() > FEW);
+        watched(&watch, many && self.filling.overlaps(), || {
+            queue.share(self.threads(groups.len()), &work, || {
+                self.join(&queue, &work, tell);
+            });
         });
         let mut left = left.into_inner().unwrap_or_else(PoisonError::into_inner);
-        left.sort_by_key(S::place);
-        if !left.is_empty() {
-            self.one_by_one(&left, tell);
-        }
-        Self::singles(&left)
+        left.jobs.sort_by_key(S::place);
+        left
     }
 
-    fn one_by_one(&self, jobs: &[S::Job], tell: Tell<'_>) {
-        let threads = self.threads(jobs.len());
-        if self.tell(Progress::Fill(Way::NoBatch { threads }), tell) {
-            let queue = Queue::new(jobs, |job| Some(S::place(job)), &self.failures);
+    fn one_by_one(&self, left: &Left<S::Job>, tell: Tell<'_>) {
+        let threads = self.threads(left.jobs.len());
+        let way = if left.missing {
+            Way::NoBatch { threads }
+        } else {
+            Way::EachWaits { threads }
+        };
+        if self.tell(Progress::Fill(way), tell) {
+            let queue = Queue::new(&left.jobs, |job| Some(S::place(job)), &self.failures);
             let work = |job: &S::Job| self.single(job);
             queue.share(threads, &work, || self.join(&queue, &work, tell));
         }
-    }
-
-    /// For kernels that may wait for each element of a batch: all threads fill slots one by one,
-    /// while this one sees what a small batch does. Then it takes the rest in batches, or joins
-    /// the others.
-    fn with_trial(&self, jobs: &[S::Job], at: usize, tell: Tell<'_>) -> Singles {
-        let (before, trial) = jobs.split_at_checked(at).unwrap_or_default();
-        let (trial, after) = trial.split_at_checked(TRIAL).unwrap_or_default();
-        let others: Vec<_> = before.iter().chain(after).copied().collect();
-        // One for each slot of the others, and this one.
-        let threads = self.threads(others.len().saturating_add(1));
-        if !self.tell(Progress::Fill(Way::Trial { threads }), tell) {
-            return Singles::new();
-        }
-        let mut no_batch = Singles::new();
-        let queue = Queue::new(&others, |job| Some(S::place(job)), &self.failures);
-        let work = |job: &S::Job| self.single(job);
-        queue.share(threads, &work, || {
-            let before = self.filling.sleeps();
-            let way = match self.batch(trial) {
-                Outcome::Failed => return,
-                Outcome::Done if waited_once(before, self.filling.sleeps()) => {
-                    let rest = queue.take_rest();
-                    if !rest.is_empty() {
-                        no_batch = self.in_batches(rest, tell);
-                    }
-                    return;
-                }
-                Outcome::Done => Way::EachWaits { threads },
-                Outcome::Missing => {
-                    no_batch = Self::singles(jobs);
-                    Way::NoBatch { threads }
-                }
-            };
-            if !self.tell(Progress::Fill(way), tell) {
-                return;
-            }
-            if matches!(way, Way::NoBatch { .. }) {
-                let queue = Queue::new(trial, |job| Some(S::place(job)), &self.failures);
-                self.join(&queue, &work, tell);
-            }
-            self.join(&queue, &work, tell);
-        });
-        no_batch
     }
 
     /// Does on this thread what nobody has taken yet; between two pieces the caller may stop it.
     fn join<T: Sync>(&self, queue: &Queue<'_, T>, work: &impl Fn(&T), tell: Tell<'_>) {
         while let Some(item) = queue.take() {
             work(item);
-            if !self.tell(Progress::Filling, tell) {
+            if !self.tell(Progress::GoOn, tell) {
                 return;
             }
         }
     }
 
     /// Fills slots of one outer map in a batch.
-    fn batch(&self, group: &[S::Job]) -> Outcome {
+    fn batch(&self, group: &[S::Job], watch: &Watch) -> Outcome {
         let Some(first) = group.first() else {
             return Outcome::Done;
         };
-        match self.filling.batch(group) {
+        let (result, ended_at) = watch.over(self.filling.patience(group.len()), |recall| {
+            let result = self.filling.batch(group, recall);
+            let ended_at = result.as_ref().err().and_then(|it| recall.ended_at(*it));
+            (result, ended_at)
+        });
+        if let Some(done) = ended_at {
+            return Outcome::Recalled(done);
+        }
+        match result {
             Ok(()) => Outcome::Done,
             Err(error) if is_unsupported(error, self.filling.version()) => Outcome::Missing,
             Err(error) => {
@@ -262,12 +249,16 @@ impl<'f, S: Filling> FanOut<'f, S> {
     }
 }
 
-/// Whether the trial waited only once: a thread that waits gives up its CPU each time. Half of the
-/// slots is the limit, as a wait may be missed and others may come in between. Where nobody knows,
-/// a batch might wait for each element, and that is the worse mistake.
-fn waited_once(before: Option<u64>, after: Option<u64>) -> bool {
-    let sleeps = before.zip(after);
-    sleeps.is_some_and(|(before, after)| after.saturating_sub(before) <= TRIAL as u64 / 2)
+/// Does the work while a thread watches the batches in it. Where no thread can be had, they may
+/// take as long as they want.
+fn watched(watch: &Watch, wanted: bool, work: impl FnOnce()) {
+    thread::scope(|scope| {
+        if wanted {
+            let _ = small_thread().spawn_scoped(scope, || watch.run());
+        }
+        work();
+        watch.end();
+    });
 }
 
 /// Whether the kernel has no batch for this type of map. One that knows batches answers

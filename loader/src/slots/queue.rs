@@ -6,6 +6,15 @@ use std::thread;
 
 use bpfplan_plan::Diagnostic;
 
+/// Bytes of stack of a thread that fills slots or makes maps. There may be many of them, and they
+/// call little.
+const STACK: usize = 256 << 10;
+
+/// A thread for work of that kind.
+pub(crate) fn small_thread() -> thread::Builder {
+    thread::Builder::new().stack_size(STACK)
+}
+
 /// A place in the order of all slots: outer map, then slot.
 pub(crate) type Place = (usize, u32);
 
@@ -76,12 +85,6 @@ impl<'a, T: Sync> Queue<'a, T> {
         self.failures.wants(place).then_some(item)
     }
 
-    /// Takes all that nobody has taken yet.
-    pub(super) fn take_rest(&self) -> &'a [T] {
-        let next = self.next.swap(self.items.len(), Ordering::Relaxed);
-        self.items.get(next..).unwrap_or_default()
-    }
-
     /// Lets `threads` threads take pieces until there are none; this one, which is one of them,
     /// does `own` instead.
     pub(super) fn share(&self, threads: usize, work: &(impl Fn(&'a T) + Sync), own: impl FnOnce()) {
@@ -93,10 +96,7 @@ impl<'a, T: Sync> Queue<'a, T> {
         thread::scope(|scope| {
             for _ in 1..threads {
                 // Where no thread can be had, those that there are do the work.
-                if thread::Builder::new()
-                    .spawn_scoped(scope, take_all)
-                    .is_err()
-                {
+                if small_thread().spawn_scoped(scope, take_all).is_err() {
                     break;
                 }
             }

@@ -9,6 +9,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::sync::atomic::AtomicU32;
 
 use bpfplan_plan::{MapType, uapi};
 use libbpf_sys::{
@@ -156,11 +157,11 @@ pub(super) fn create_map<F>(
     bpf_fd(uapi::BPF_MAP_CREATE, &mut attr, CREATE_SIZE)
 }
 
-/// `outer` must have keys and values of 4 bytes.
+/// `outer` must have keys and values of 4 bytes. The kernel reads each value when its turn comes.
 pub(super) fn update_batch(
     outer: BorrowedFd<'_>,
     keys: &[u32],
-    values: &[u32],
+    values: &[AtomicU32],
 ) -> Result<(), BatchError> {
     let refused = |errno| BatchError { done: None, errno };
     let wanted = u32::try_from(keys.len()).map_err(|_| refused(Errno(libc::E2BIG)))?;
@@ -169,7 +170,8 @@ pub(super) fn update_batch(
     }
     let mut count = wanted;
     // SAFETY: the kernel reads `count` keys and values of 4 bytes each, which is what the slices
-    // hold (the caller made sure of the map's sizes), and writes one number to `count`.
+    // hold (the caller made sure of the map's sizes; an `AtomicU32` is a `u32` in memory), and
+    // writes one number to `count`. Other threads may write the values meanwhile, atomically.
     let result = unsafe {
         libbpf_sys::bpf_map_update_batch(
             outer.as_raw_fd(),
@@ -331,17 +333,4 @@ pub(super) fn kernel_structs(names: &[&str]) -> Option<Vec<bool>> {
     // SAFETY: `btf` was made above and is not used any more.
     unsafe { libbpf_sys::btf__free(btf) };
     Some(found)
-}
-
-/// `ru_nvcsw` of the calling thread: how often it gave up its CPU to wait.
-pub(super) fn sleeps() -> Option<u64> {
-    // SAFETY: every field of the struct is an integer, for which all bits zero is a value.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes one `struct rusage` to the pointer, which is that of a live one.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
-    if result == 0 {
-        u64::try_from(usage.ru_nvcsw).ok()
-    } else {
-        None
-    }
 }

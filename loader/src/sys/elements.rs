@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr::{null, null_mut};
+use std::sync::atomic::AtomicU32;
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
@@ -218,17 +219,18 @@ impl Elements for RealElements {
         true
     }
 
-    fn sleeps(&self) -> Option<u64> {
-        bpf::sleeps()
-    }
-
-    fn lookup(&self, key: &[u8], value: &mut [u8]) -> Result<(), Errno> {
+    fn lookup(&self, key: &[u8], value: &mut [u8], flags: u64) -> Result<(), Errno> {
         let key = self.key(key)?;
         self.check_value(value)?;
         // SAFETY: the kernel reads a key and writes a value (a bloom filter reads it), and both
         // buffers have just the sizes that it copies for this map.
         bpf::check(unsafe {
-            libbpf_sys::bpf_map_lookup_elem(self.fd.as_raw_fd(), key, value.as_mut_ptr().cast())
+            libbpf_sys::bpf_map_lookup_elem_flags(
+                self.fd.as_raw_fd(),
+                key,
+                value.as_mut_ptr().cast(),
+                flags,
+            )
         })
         .map(drop)
     }
@@ -334,6 +336,29 @@ impl Elements for RealElements {
                 self.fd.as_raw_fd(),
                 keys.as_ptr().cast(),
                 values.as_ptr().cast(),
+                &raw mut count,
+                &raw const options,
+            )
+        };
+        batch_result(result, count, wanted)
+    }
+
+    fn fill_batch(&self, keys: &[u8], fds: &[AtomicU32]) -> Result<(), BatchError> {
+        let refused = |errno| BatchError { done: None, errno };
+        let wanted = self.count(keys, None).map_err(refused)?;
+        if self.value_bytes != size_of::<u32>() || usize::try_from(wanted) != Ok(fds.len()) {
+            return Err(refused(Errno::EINVAL));
+        }
+        let mut count = wanted;
+        let options = batch_options(0);
+        // SAFETY: the kernel reads `count` keys, which the buffer holds, and `count` values of 4
+        // bytes, which the slice holds: an `AtomicU32` is a `u32` in memory. It writes one number
+        // to `count`. Other threads may write the values meanwhile, atomically.
+        let result = unsafe {
+            libbpf_sys::bpf_map_update_batch(
+                self.fd.as_raw_fd(),
+                keys.as_ptr().cast(),
+                fds.as_ptr().cast(),
                 &raw mut count,
                 &raw const options,
             )

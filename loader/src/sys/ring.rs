@@ -2,7 +2,8 @@
 //!
 //! The kernel maps two positions, a page each, and the data, twice in a row, so that a record
 //! that goes round the end is in one piece. A record is a header of 8 bytes, of which the first 4
-//! are its length and two flags, then its bytes, rounded up to 8.
+//! are its length and two flags, then its bytes, rounded up to 8. A user ring buffer is the same the
+//! other way round: programs read what this side writes.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -17,6 +18,8 @@ use crate::kernel::Errno;
 const BUSY: u32 = 1 << 31;
 /// Set if a program has discarded the record.
 const DISCARD: u32 = 1 << 30;
+/// Longest record that a program can read (`DYNPTR_MAX_SIZE` of the kernel).
+const LONGEST: u32 = (1 << 24) - 1;
 /// Bytes of the header.
 const HEADER: usize = 8;
 
@@ -103,15 +106,7 @@ impl Ring {
     /// `EINVAL` if it is another kind of map; those of `mmap`: `EPERM` if the descriptor is not
     /// open for writing, as the consumer writes how far it is.
     pub(crate) fn new(map: &RealElements) -> Result<Self, Errno> {
-        use crate::maps::elements::Elements as _;
-        let info = map.info();
-        let size = usize::try_from(info.max_entries).map_err(|_| Errno::EINVAL)?;
-        if info.map_type.0 != uapi::BPF_MAP_TYPE_RINGBUF || !size.is_power_of_two() {
-            return Err(Errno::EINVAL);
-        }
-        let page = rustix::param::page_size();
-        let all = size.checked_mul(2).and_then(|data| data.checked_add(page));
-        let all = all.ok_or(Errno(libc::E2BIG))?;
+        let (size, page, all) = sizes(map, uapi::BPF_MAP_TYPE_RINGBUF)?;
         let consumer = Mapping::new(map, page, ProtFlags::READ | ProtFlags::WRITE, 0)?;
         let producer = Mapping::new(map, all, ProtFlags::READ, page)?;
         Ok(Self {
@@ -180,5 +175,93 @@ impl Ring {
         }
         bytes.truncate(length);
         Ok(())
+    }
+}
+
+/// Bytes of the data, of a page, and of the producer's mapping, of a map of that type.
+fn sizes(map: &RealElements, map_type: u32) -> Result<(usize, usize, usize), Errno> {
+    use crate::maps::elements::Elements as _;
+    let info = map.info();
+    let size = usize::try_from(info.max_entries).map_err(|_| Errno::EINVAL)?;
+    if info.map_type.0 != map_type || !size.is_power_of_two() {
+        return Err(Errno::EINVAL);
+    }
+    let page = rustix::param::page_size();
+    let all = size.checked_mul(2).and_then(|data| data.checked_add(page));
+    Ok((size, page, all.ok_or(Errno(libc::E2BIG))?))
+}
+
+/// A user ring buffer from the side of its producer.
+#[derive(Debug)]
+pub(crate) struct UserRing {
+    /// How far programs have read it.
+    consumer: Mapping,
+    /// How far it is written, then the data twice.
+    producer: Mapping,
+    /// Bytes before the data.
+    page: usize,
+    /// Size of the data in bytes, a power of two.
+    size: usize,
+}
+
+impl UserRing {
+    /// Maps a `USER_RINGBUF` map.
+    ///
+    /// # Errors
+    /// As [`Ring::new`].
+    pub(crate) fn new(map: &RealElements) -> Result<Self, Errno> {
+        let (size, page, all) = sizes(map, uapi::BPF_MAP_TYPE_USER_RINGBUF)?;
+        // The kernel lets nobody but itself write how far it has read.
+        let consumer = Mapping::new(map, page, ProtFlags::READ, 0)?;
+        let producer = Mapping::new(map, all, ProtFlags::READ | ProtFlags::WRITE, page)?;
+        Ok(Self {
+            consumer,
+            producer,
+            page,
+            size,
+        })
+    }
+
+    /// Writes a record; `false` if there is no room for it yet.
+    ///
+    /// # Errors
+    /// `E2BIG` if it is longer than the ring, or than programs can read; `EBADMSG` if another
+    /// process has damaged the ring.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<bool, Errno> {
+        let damaged = Errno(libc::EBADMSG);
+        let too_long = Errno(libc::E2BIG);
+        let length = u32::try_from(bytes.len()).map_err(|_| too_long)?;
+        let whole = bytes
+            .len()
+            .checked_add(HEADER)
+            .and_then(|length| length.checked_next_multiple_of(8))
+            .filter(|whole| *whole <= self.size && length <= LONGEST)
+            .ok_or(too_long)?;
+        let producer: &AtomicUsize = self.producer.at(0).ok_or(damaged)?;
+        let consumer: &AtomicUsize = self.consumer.at(0).ok_or(damaged)?;
+        let position = producer.load(Ordering::Relaxed);
+        // Pairs with the kernel's release: what is before it is not read any more.
+        let used = position.wrapping_sub(consumer.load(Ordering::Acquire));
+        if used > self.size || !position.is_multiple_of(HEADER) {
+            return Err(damaged);
+        }
+        if self.size - used < whole {
+            return Ok(false);
+        }
+        let offset = self.page + (position & (self.size - 1));
+        for (index, chunk) in bytes.chunks(size_of::<u64>()).enumerate() {
+            let mut word = [0; size_of::<u64>()];
+            if let Some(start) = word.get_mut(..chunk.len()) {
+                start.copy_from_slice(chunk);
+            }
+            let place = offset + HEADER + index * size_of::<u64>();
+            let place: &AtomicU64 = self.producer.at(place).ok_or(damaged)?;
+            place.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+        }
+        let header: &AtomicU32 = self.producer.at(offset).ok_or(damaged)?;
+        header.store(length, Ordering::Relaxed);
+        // The kernel reads the record once it sees this.
+        producer.store(position.wrapping_add(whole), Ordering::Release);
+        Ok(true)
     }
 }

@@ -176,9 +176,26 @@ pub(super) fn raise_memlock() -> Result<(), Errno> {
         .map_err(|errno| Errno(errno.raw_os_error()))
 }
 
+/// The CPUs that this thread may run on.
+pub(super) fn cpus() -> usize {
+    let set = rustix::thread::sched_getaffinity(None);
+    set.map_or(1, |set| usize::try_from(set.count()).unwrap_or(1))
+}
+
+/// The number of open descriptors. Kernels before 6.2 give the directory no size.
+fn open_fds() -> u64 {
+    const FDS: &str = "/proc/self/fd";
+    match rustix::fs::stat(FDS).map(|status| u64::try_from(status.st_size)) {
+        Ok(Ok(open)) if open > 0 => open,
+        _ => {
+            let open = std::fs::read_dir(FDS).map_or(0, Iterator::count);
+            u64::try_from(open).unwrap_or(u64::MAX)
+        }
+    }
+}
+
 pub(super) fn reserve_fds(count: u64) -> Result<(), FdLimit> {
-    let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
-    let needed = count.saturating_add(u64::try_from(open).unwrap_or(u64::MAX));
+    let needed = count.saturating_add(open_fds());
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());

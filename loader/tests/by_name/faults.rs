@@ -69,7 +69,8 @@ pub(crate) fn every_call_may_fail() -> Result<(), Failed> {
         let (times, what) = failed.lock().expect("nobody panics").clone();
         let result = result.map(|loaded| {
             assert!(loaded.map("luts").is_some_and(|map| map.reused));
-            let [x, y] = [&loaded.maps[0], &loaded.maps[1]].map(|map| Some(map.id));
+            let [x, y] = [&loaded.maps[0], &loaded.maps[1]]
+                .map(|map| Some(map.id().expect("the kernel tells it")));
             assert_eq!(slots(), [x, y, None, None], "{what}");
         });
         assert_eq!(kernel.live(), 0, "{what}");
@@ -80,7 +81,7 @@ pub(crate) fn every_call_may_fail() -> Result<(), Failed> {
         real.unlink(&pins.0.join("fresh"))?;
         let old = &first.maps[0];
         assert!(maps::put(outer, 0, old));
-        real.clear_slot(&real.open_id(outer.id)?, 1)?;
+        real.clear_slot(&real.open_id(outer.id().expect("the kernel tells it"))?, 1)?;
         assert_eq!(slots(), before);
         Ok(())
     };
@@ -108,7 +109,13 @@ pub(crate) fn every_call_may_fail() -> Result<(), Failed> {
                     assert!(told || left > 0, "{what}: nobody names it: {error}");
                     // A call that undoes something was made to fail.
                     if left > 0 {
-                        put_right(&pins, &others, outer.id, &first.maps[0], before);
+                        put_right(
+                            &pins,
+                            &others,
+                            outer.id().expect("the kernel tells it"),
+                            &first.maps[0],
+                            before,
+                        );
                     }
                 }
             }

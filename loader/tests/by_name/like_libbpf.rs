@@ -146,7 +146,12 @@ pub(crate) fn libbpf_says_the_same() -> Result<(), Failed> {
             (Ok(loaded), Ok(their_id)) => {
                 accepted += 1;
                 assert!(loaded.maps[0].reused, "{}", what());
-                assert_eq!((loaded.maps[0].id, *their_id), (id, id), "{}", what());
+                assert_eq!(
+                    (loaded.maps[0].id().expect("the kernel tells it"), *their_id),
+                    (id, id),
+                    "{}",
+                    what()
+                );
             }
             (Err(error), Err(errno)) => {
                 refused += 1;
@@ -160,7 +165,7 @@ pub(crate) fn libbpf_says_the_same() -> Result<(), Failed> {
             (Ok(loaded), Err(_)) => {
                 deviations += 1;
                 assert!(is_known(&declared), "only we reuse it: {}", what());
-                assert_eq!(loaded.maps[0].id, id);
+                assert_eq!(loaded.maps[0].id().expect("the kernel tells it"), id);
             }
             (Err(error), Ok(_)) => panic!("only libbpf reuses it: {}\n{error}", what()),
         }
@@ -217,7 +222,7 @@ fn both_ways(object: &Path) -> Result<(), Failed> {
             .collect();
         assert_eq!(warnings, [] as [&bpfplan_plan::Diagnostic; 0]);
         let named = loaded.maps.iter().filter(|map| map.pinned.is_some());
-        let ids = named.map(|map| (map.name.clone(), map.id));
+        let ids = named.map(|map| (map.name.clone(), map.id().expect("the kernel tells it")));
         Ok(ids.collect())
     };
     let directory = PinDir::new();

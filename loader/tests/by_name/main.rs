@@ -174,7 +174,11 @@ fn loaded(plan: &Plan) -> Result<Loaded<RealKernel>, Failed> {
 }
 
 fn ids<K: Kernel>(loaded: &Loaded<K>) -> Vec<u32> {
-    loaded.maps.iter().map(|map| map.id).collect()
+    loaded
+        .maps
+        .iter()
+        .map(|map| map.id().expect("the kernel tells it"))
+        .collect()
 }
 
 /// Names in a directory, sorted.

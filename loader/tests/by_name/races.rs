@@ -105,13 +105,19 @@ pub(crate) fn the_loser_starts_again() -> Result<(), Failed> {
     );
     let loaded = load(&both, &kernel, &root(&directory))?;
     assert!(!loaded.maps[0].reused && loaded.maps[1].reused);
-    assert_eq!(loaded.maps[1].id, winner.maps[0].id);
+    assert_eq!(
+        loaded.maps[1].id().expect("the kernel tells it"),
+        winner.maps[0].id().expect("the kernel tells it")
+    );
     assert_eq!(loaded.diagnostics, []);
     // Of the first attempt nothing is left: two maps in it, one in the second.
     let created = kernel.created();
     assert_eq!(created.len(), 3);
     assert_eq!(maps::left_of(&created[..2]), [0; 0]);
-    assert_eq!(created[2], loaded.maps[0].id);
+    assert_eq!(
+        created[2],
+        loaded.maps[0].id().expect("the kernel tells it")
+    );
     Ok(())
 }
 
@@ -127,9 +133,15 @@ pub(crate) fn pins_that_vanish() -> Result<(), Failed> {
         let kernel = FailingKernel::new(real, just_before(call, "", vanish));
         let loaded = load(&plan, &kernel, &root(&directory))?;
         assert!(!loaded.maps[0].reused, "{call}");
-        assert_ne!(loaded.maps[0].id, first.maps[0].id);
+        assert_ne!(
+            loaded.maps[0].id().expect("the kernel tells it"),
+            first.maps[0].id().expect("the kernel tells it")
+        );
         let pinned = real.open_pin(&path)?;
-        assert_eq!(real.info(&pinned)?.id, loaded.maps[0].id);
+        assert_eq!(
+            real.info(&pinned)?.id,
+            loaded.maps[0].id().expect("the kernel tells it")
+        );
     }
     // Another map is in its place by now.
     let directory = PinDir::new();
@@ -145,8 +157,14 @@ pub(crate) fn pins_that_vanish() -> Result<(), Failed> {
     let kernel = FailingKernel::new(real, just_before("lock_dir", "", replace));
     let loaded = load(&plan, &kernel, &root(&directory))?;
     assert!(loaded.maps[0].reused);
-    assert_ne!(loaded.maps[0].id, first.maps[0].id);
-    assert_eq!(loaded.maps[0].id, other.maps[0].id);
+    assert_ne!(
+        loaded.maps[0].id().expect("the kernel tells it"),
+        first.maps[0].id().expect("the kernel tells it")
+    );
+    assert_eq!(
+        loaded.maps[0].id().expect("the kernel tells it"),
+        other.maps[0].id().expect("the kernel tells it")
+    );
     Ok(())
 }
 

@@ -38,8 +38,8 @@ pub(crate) fn the_second_load_reuses() -> Result<(), Failed> {
         1,
         "only the map that is not pinned"
     );
-    assert_eq!(second.maps[0].id, before[0]);
-    assert_ne!(second.maps[1].id, before[1]);
+    assert_eq!(second.maps[0].id().expect("the kernel tells it"), before[0]);
+    assert_ne!(second.maps[1].id().expect("the kernel tells it"), before[1]);
     assert!(second.maps[0].reused && !second.maps[1].reused);
     assert!(second.maps[0].btf);
     assert_eq!(second.maps[0].max_entries, 16);
@@ -216,7 +216,14 @@ pub(crate) fn templates_are_compared() -> Result<(), Failed> {
             ),
         }
         let same = load(&other(8), &kernel, &options)?;
-        assert_eq!(same.maps[0].id, first.map("luts").expect("it was made").id);
+        assert_eq!(
+            same.maps[0].id().expect("the kernel tells it"),
+            first
+                .map("luts")
+                .expect("it was made")
+                .id()
+                .expect("the kernel tells it")
+        );
         drop(first);
         if recorded {
             clean(&directory)?;
@@ -325,6 +332,9 @@ pub(crate) fn contents_stay() -> Result<(), Failed> {
     assert_eq!(codes_of(&second.diagnostics), [codes::REUSED_DIFFERS; 3]);
     assert_eq!(kernel.read(&second.maps[0].fd, 0)?, [9; 12]);
     assert_eq!(kernel.is_frozen(&second.maps[1].fd)?, Some(true));
-    assert_eq!(maps::info(&second.maps[1]).id, first.maps[1].id);
+    assert_eq!(
+        maps::info(&second.maps[1]).id,
+        first.maps[1].id().expect("the kernel tells it")
+    );
     Ok(())
 }

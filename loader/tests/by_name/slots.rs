@@ -30,7 +30,12 @@ pub(crate) fn slots_are_kept() -> Result<(), Failed> {
     let before = filled(&first.maps[2]);
     assert_eq!(
         before,
-        [Some(first.maps[0].id), Some(first.maps[1].id), None, None]
+        [
+            Some(first.maps[0].id().expect("the kernel tells it")),
+            Some(first.maps[1].id().expect("the kernel tells it")),
+            None,
+            None
+        ]
     );
     for options in [held(&directory), with(&directory, SlotPolicy::Keep)] {
         let next = load(&outer_by_name(&["a", "b", "c"]), &kernel, &options)?;
@@ -47,7 +52,10 @@ pub(crate) fn slots_are_kept() -> Result<(), Failed> {
             ]
         );
         let note = &next.diagnostics[0];
-        let wanted = format!("[0] holds map {}, not 'a'", first.maps[0].id);
+        let wanted = format!(
+            "[0] holds map {}, not 'a'",
+            first.maps[0].id().expect("the kernel tells it")
+        );
         assert!(note.message.contains(&wanted), "{note}");
         assert!(
             note.message.contains("[2] is empty, 'c' is declared"),
@@ -64,10 +72,18 @@ pub(crate) fn empty_slots_are_filled() -> Result<(), Failed> {
     let first = load(&outer_by_name(&["a", "b"]), &kernel, &held(&directory))?;
     let options = with(&directory, SlotPolicy::FillEmpty);
     let next = load(&outer_by_name(&["a", "b", "c"]), &kernel, &options)?;
-    let (a, b) = (first.maps[0].id, first.maps[1].id);
+    let (a, b) = (
+        first.maps[0].id().expect("the kernel tells it"),
+        first.maps[1].id().expect("the kernel tells it"),
+    );
     assert_eq!(
         filled(&next.maps[3]),
-        [Some(a), Some(b), Some(next.maps[2].id), None]
+        [
+            Some(a),
+            Some(b),
+            Some(next.maps[2].id().expect("the kernel tells it")),
+            None
+        ]
     );
     assert_eq!(next.maps[3].filled, 1);
     assert_eq!(
@@ -87,8 +103,16 @@ pub(crate) fn slots_are_overwritten() -> Result<(), Failed> {
     assert_eq!(next.diagnostics, []);
     assert!(next.maps[2].reused);
     assert_eq!(next.maps[2].filled, 2);
-    let (x, y) = (next.maps[0].id, next.maps[1].id);
-    let wanted = [Some(x), Some(y), Some(first.maps[2].id), None];
+    let (x, y) = (
+        next.maps[0].id().expect("the kernel tells it"),
+        next.maps[1].id().expect("the kernel tells it"),
+    );
+    let wanted = [
+        Some(x),
+        Some(y),
+        Some(first.maps[2].id().expect("the kernel tells it")),
+        None,
+    ];
     assert_eq!(filled(&next.maps[2]), wanted);
 
     // Inner maps that are pinned by name are in their slots already.
@@ -118,7 +142,7 @@ pub(crate) fn slots_are_overwritten() -> Result<(), Failed> {
     };
     load(&hash("m"), &kernel, &options)?;
     let next = load(&hash("n"), &kernel, &options)?;
-    let n = Some(next.maps[0].id);
+    let n = Some(next.maps[0].id().expect("the kernel tells it"));
     assert_eq!(filled(&next.maps[1]), [None, n, None, n]);
     Ok(())
 }
@@ -156,7 +180,10 @@ pub(crate) fn many_slots_hold_one_map() -> Result<(), Failed> {
     load(&failing, &kernel, &options).expect_err("a pin fails");
     // Once more to compare it with the template.
     assert_eq!(opened.load(Ordering::Relaxed), 2);
-    assert_eq!(filled(&first.maps[1]), [Some(first.maps[0].id); 4]);
+    assert_eq!(
+        filled(&first.maps[1]),
+        [Some(first.maps[0].id().expect("the kernel tells it")); 4]
+    );
     assert_eq!(kernel.live(), 0);
     Ok(())
 }
@@ -194,7 +221,7 @@ pub(crate) fn slots_are_put_back() -> Result<(), Failed> {
             codes::PIN_REFUSED,
             "{error}"
         );
-        let a = Some(first.maps[0].id);
+        let a = Some(first.maps[0].id().expect("the kernel tells it"));
         assert_eq!(filled(outer), [a, a, None, None], "{error}");
         assert_eq!(kernel.live(), 0);
         assert_eq!(maps::left_of(&kernel.created()), [0; 0]);

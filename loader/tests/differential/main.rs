@@ -201,7 +201,7 @@ fn same_declarations(plan: &Plan, theirs: &Object) -> Outcome {
     let ours: Vec<Declared> = plan
         .maps
         .iter()
-        .map(|map| from_plan(map, map.inner.as_ref()))
+        .map(|map| from_plan(map, map.inner.as_deref()))
         .collect();
     if ours == theirs {
         Ok(())

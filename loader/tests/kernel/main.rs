@@ -17,6 +17,7 @@ mod privilege;
 mod release;
 #[path = "../sample/mod.rs"]
 mod sample;
+mod scale;
 mod templates;
 mod ways;
 
@@ -34,7 +35,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 32] = [
+    let tests: [(&str, Test); 34] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -124,16 +125,24 @@ fn main() {
             fallbacks::kernels_that_lack_kinds_of_btf,
         ),
         (
-            "the_trial_tells_kernels_apart",
-            ways::the_trial_tells_kernels_apart,
+            "batches_tell_kernels_apart",
+            ways::batches_tell_kernels_apart,
         ),
         (
-            "slots_are_filled_on_threads",
-            ways::slots_are_filled_on_threads,
+            "a_slow_batch_is_taken_back",
+            ways::a_slow_batch_is_taken_back,
         ),
         (
             "the_first_bad_slot_is_blamed",
             ways::the_first_bad_slot_is_blamed,
+        ),
+        (
+            "many_maps_and_slots_are_loaded",
+            scale::many_maps_and_slots_are_loaded,
+        ),
+        (
+            "too_few_descriptors_are_told",
+            scale::too_few_descriptors_are_told,
         ),
         (
             "outer_maps_are_filled_at_once",
@@ -190,7 +199,7 @@ fn the_kernel_has_what_the_plan_says() -> Result<(), Failed> {
     assert_eq!(loaded.diagnostics, []);
     for (map, made) in plan.maps.iter().zip(&loaded.maps) {
         let info = maps::info(made);
-        assert_eq!(info.id, made.id);
+        assert_eq!(info.id, made.id().expect("the kernel tells it"));
         assert_eq!(maps::name(&info), map.name);
         assert_eq!(info.type_, map.map_type.0);
         assert_eq!(
@@ -225,7 +234,11 @@ fn slots_hold_their_maps() -> Result<(), Failed> {
                         let bpfplan_plan::SlotTarget::Map(name) = &slot.target else {
                             panic!("the samples have no programs")
                         };
-                        loaded.map(name).expect("the map was made").id
+                        loaded
+                            .map(name)
+                            .expect("the map was made")
+                            .id()
+                            .expect("the kernel tells it")
                     });
                 assert_eq!(maps::slot(made, index), wanted, "{} {index}", map.name);
             }
@@ -264,7 +277,11 @@ fn descriptors_are_close_on_exec_and_above_2() -> Result<(), Failed> {
 fn dropping_a_load_frees_everything() -> Result<(), Failed> {
     let before = descriptors();
     let loaded = loaded(&many_slots())?;
-    let ids: Vec<u32> = loaded.maps.iter().map(|map| map.id).collect();
+    let ids: Vec<u32> = loaded
+        .maps
+        .iter()
+        .map(|map| map.id().expect("the kernel tells it"))
+        .collect();
     assert_eq!(descriptors(), before + ids.len());
     drop(loaded);
     assert_eq!(descriptors(), before);
@@ -376,7 +393,7 @@ fn outer_maps_are_filled_at_once() -> Result<(), Failed> {
     }
     let plan = plan(maps);
     let loaded = loaded(&plan)?;
-    let id = loaded.maps[0].id;
+    let id = loaded.maps[0].id().expect("the kernel tells it");
     for (index, made) in (0..).zip(&loaded.maps[1..]) {
         assert_eq!(made.filled, if index % 8 == 7 { 1 } else { 2 });
         for slot in 0..8 {

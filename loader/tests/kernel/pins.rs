@@ -18,11 +18,18 @@ pub(crate) fn pins_and_unload() -> Result<(), Failed> {
     let mut plan = array_of_maps();
     plan.object.sha256 = Some("0".repeat(64));
     let loaded = load(&plan, &kernel, &pin(&directory))?;
-    let ids: Vec<u32> = loaded.maps.iter().map(|map| map.id).collect();
+    let ids: Vec<u32> = loaded
+        .maps
+        .iter()
+        .map(|map| map.id().expect("the kernel tells it"))
+        .collect();
     for map in &loaded.maps {
         let path = directory.0.join(&map.name);
         assert_eq!(map.pinned.as_deref(), Some(path.as_path()));
-        assert_eq!(kernel.info(&kernel.open_pin(&path)?)?.id, map.id);
+        assert_eq!(
+            kernel.info(&kernel.open_pin(&path)?)?.id,
+            map.id().expect("the kernel tells it")
+        );
     }
     drop(loaded);
     assert!(
@@ -81,7 +88,7 @@ pub(crate) fn unload_leaves_what_is_not_its_own() -> Result<(), Failed> {
     assert_eq!(unloaded.removed, [path(record::NAME)]);
     assert_eq!(
         kernel.info(&kernel.open_pin(&path("lut_0"))?)?.id,
-        other.maps[0].id
+        other.maps[0].id().expect("the kernel tells it")
     );
     for name in ["elsewhere", "lut_0", "lut_1"] {
         kernel.unlink(&path(name))?;
@@ -183,7 +190,10 @@ pub(crate) fn existing_pins_stay() -> Result<(), Failed> {
     assert_eq!(error.diagnostics.len(), 1, "{error}");
     assert_eq!(error.diagnostics[0].code, codes::PIN_EXISTS);
     assert_eq!(error.diagnostics[0].map.as_deref(), Some("lut_1"));
-    assert_eq!(kernel.info(&kernel.open_pin(&path)?)?.id, other.maps[0].id);
+    assert_eq!(
+        kernel.info(&kernel.open_pin(&path)?)?.id,
+        other.maps[0].id().expect("the kernel tells it")
+    );
     assert_eq!(
         std::fs::read_dir(&directory.0)?.count(),
         1,

@@ -3,6 +3,8 @@
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use bpfplan_loader::{
     Errno, FailingKernel, Fault, Kernel, LoadError, Loaded, Progress, RealKernel, Way, codes,
@@ -39,36 +41,42 @@ fn slots_are_right<K: Kernel<Fd: AsFd>>(loaded: &Loaded<K>) {
     let luts = loaded.map("luts").expect("the map was made");
     assert_eq!(luts.filled, 1000);
     for slot in (0..1000).step_by(37) {
-        let inner = loaded.maps[slot as usize % 2].id;
+        let inner = loaded.maps[slot as usize % 2]
+            .id()
+            .expect("the kernel tells it");
         assert_eq!(maps::slot(luts, slot), Some(inner), "slot {slot}");
     }
 }
 
 /// The kernel shows what it does with a batch, whatever its version seems to be.
-pub(crate) fn the_trial_tells_kernels_apart() -> Result<(), Failed> {
+pub(crate) fn batches_tell_kernels_apart() -> Result<(), Failed> {
     let running = RealKernel::new().version().ok_or("no version")?;
     let kernel = FailingKernel::new(RealKernel::new(), |_: Fault<'_>| None).with_version(OLD);
     let plan = alternating();
     let (loaded, ways) = ways(&plan, &kernel);
     slots_are_right(&loaded?);
-    let threads = THREADS;
-    assert_eq!(ways[0], Way::Trial { threads });
+    assert_eq!(ways[0], Way::Batches(1));
     let since = |minor| running >= KernelVersion { major: 6, minor };
+    let threads = THREADS;
     match ways[1..] {
         // What lies between was ported back, or not.
-        [Way::Batches(_)] => assert!(running.major >= 6, "{running}"),
-        [Way::EachWaits { .. }] => assert!(!since(8), "{running}"),
-        [Way::NoBatch { .. }] => assert!(!since(0), "{running}"),
+        [] => assert!(running.major >= 6, "{running}"),
+        [Way::EachWaits { threads: some }] => assert!(!since(8) && some == threads, "{running}"),
+        [Way::NoBatch { threads: some }] => assert!(!since(0) && some == threads, "{running}"),
         _ => return Err(format!("{running}: {ways:?}").into()),
     }
     Ok(())
 }
 
-/// Where nobody knows how often a thread waits, the slots are filled one by one.
-pub(crate) fn slots_are_filled_on_threads() -> Result<(), Failed> {
-    let kernel = FailingKernel::new(RealKernel::new(), |_: Fault<'_>| None)
-        .with_version(OLD)
-        .with_threads(|| None);
+/// A batch that takes too long is ended where it is, and threads fill the other slots.
+pub(crate) fn a_slow_batch_is_taken_back() -> Result<(), Failed> {
+    let kernel = FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| {
+        if fault.call == "batch_element" {
+            thread::sleep(Duration::from_millis(1));
+        }
+        None
+    })
+    .with_patience(Duration::ZERO);
     let plan = alternating();
     let (loaded, ways) = ways(&plan, &kernel);
     slots_are_right(&loaded?);
@@ -88,14 +96,12 @@ pub(crate) fn the_first_bad_slot_is_blamed() -> Result<(), Failed> {
     for threads in [false, true] {
         let lost = AtomicBool::new(false);
         let kernel = FailingKernel::new(RealKernel::new(), |fault: Fault<'_>| {
+            if fault.call == "update_batch" && threads {
+                return Some(Errno::ENOTSUPP);
+            }
             let first = fault.subject == "in_1" && !lost.swap(true, Ordering::Relaxed);
             (fault.call == "create_map" && first).then_some(Errno::EINVAL)
         });
-        let kernel = if threads {
-            kernel.with_version(OLD).with_threads(|| None)
-        } else {
-            kernel
-        };
         let error = ways(&plan, &kernel).0.expect_err("two slots are bad");
         let first = &error.diagnostics[0];
         assert_eq!(first.code, codes::SLOT_REFUSED, "{first}");

@@ -58,7 +58,11 @@ pub(crate) fn swapping_gives_the_old_map() -> Result<(), Failed> {
     let loaded = loaded(&array_of_maps());
     let luts: ArrayOfMaps<Pairs> = ArrayOfMaps::from_loaded(loaded.map("luts").unwrap())?;
     let builder = luts.template()?;
-    let first = loaded.map("lut_0").unwrap().id;
+    let first = loaded
+        .map("lut_0")
+        .unwrap()
+        .id()
+        .expect("the kernel tells it");
     let (blue, green) = (builder.create()?, builder.create()?);
     let old = luts.swap(&0, &blue)?.expect("slot 0 was filled");
     assert_eq!(old.id(), first);
@@ -259,7 +263,13 @@ pub(crate) fn unknown_templates_say_so() -> Result<(), Failed> {
         assert!(error.diagnostic().help.is_some());
         Ok::<(), Failed>(())
     };
-    let by_id = OuterMap::from_id(others.map("luts").unwrap().id)?;
+    let by_id = OuterMap::from_id(
+        others
+            .map("luts")
+            .unwrap()
+            .id()
+            .expect("the kernel tells it"),
+    )?;
     unknown(&by_id, "opened neither from a load nor from a pin")?;
     // A pin of another map beside the record.
     let stranger = directory.0.join("stranger");

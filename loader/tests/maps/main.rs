@@ -16,6 +16,7 @@
 mod example;
 mod hostile;
 mod inner;
+mod kinds;
 #[path = "../support/privilege.rs"]
 mod privilege;
 #[path = "../support/release.rs"]
@@ -79,6 +80,15 @@ fn main() {
         inner::a_hash_of_maps_has_keys_of_any_size,
         inner::readers_always_find_a_whole_table,
         inner::the_example_of_the_readme_works,
+        kinds::messages_reach_programs,
+        kinds::stacks_are_read,
+        kinds::devices_and_cpus,
+        kinds::sockets,
+        kinds::cgroups_and_perf_events,
+        kinds::storage_by_descriptor needs release::CGROUP_STORAGE,
+        kinds::per_cpu_batches,
+        kinds::values_with_locks,
+        kinds::other_sizes_are_refused,
         hostile::handles_are_compared_with_maps,
         hostile::other_things_are_no_maps,
         hostile::buffers_of_other_sizes_are_refused,
@@ -90,8 +100,7 @@ fn main() {
     let trials: Vec<Trial> = tests
         .iter()
         .map(|(name, test, since)| {
-            let obstacle =
-                since.and_then(|since| release::lacks(since, "special fields in inner maps"));
+            let obstacle = since.and_then(|since| release::lacks(since, "what this is about"));
             release::unless(obstacle, name, *test)
         })
         .collect();

@@ -103,3 +103,15 @@ pub(crate) fn run(program: &OwnedFd, times: i32) {
         unsafe { libbpf_sys::bpf_prog_test_run_opts(program.as_raw_fd(), &raw mut options) };
     assert_eq!(result, 0, "the program runs");
 }
+
+/// Runs a raw tracepoint's program once.
+pub(crate) fn run_raw(program: &impl AsFd) {
+    let mut options = libbpf_sys::bpf_test_run_opts {
+        sz: size_of::<libbpf_sys::bpf_test_run_opts>() as u64,
+        ..Default::default()
+    };
+    let fd = program.as_fd().as_raw_fd();
+    // SAFETY: the options point to nothing.
+    let result = unsafe { libbpf_sys::bpf_prog_test_run_opts(fd, &raw mut options) };
+    assert_eq!(result, 0, "the program runs");
+}

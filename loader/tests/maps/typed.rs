@@ -291,15 +291,21 @@ pub(crate) fn handles_of_loads_pins_and_ids() -> Result<(), Failed> {
     let loaded = load(&sample::mixed(), &kernel, &crate::inner::pin(&directory))?;
     let map = loaded.map("in_a").expect("it was loaded");
     let one: Hash<u32, u32> = Hash::from_loaded(map)?;
-    assert_eq!((one.id(), one.map().name()), (map.id, "in_a"));
+    assert_eq!(
+        (one.id(), one.map().name()),
+        (map.id().expect("the kernel tells it"), "in_a")
+    );
     one.update(&1, &11, Update::Any)?;
     let others: [Hash<u32, u32>; 3] = [
         Hash::from_pin(directory.0.join("in_a"))?,
-        Hash::from_id(map.id)?,
+        Hash::from_id(map.id().expect("the kernel tells it"))?,
         Hash::from_fd(one.as_fd().try_clone_to_owned()?)?,
     ];
     for other in &others {
-        assert_eq!((other.id(), other.lookup(&1)?), (map.id, Some(11)));
+        assert_eq!(
+            (other.id(), other.lookup(&1)?),
+            (map.id().expect("the kernel tells it"), Some(11))
+        );
         assert!(other.as_fd().try_clone_to_owned().is_ok());
     }
     drop(loaded);

@@ -129,7 +129,12 @@ fn dumps_all_fixtures_as_with_libbpf(bpftool: &Bpftool) -> Result<(), Failed> {
             if !ours.btf || their.btf_id == 0 || ours.max_entries > 64 {
                 continue;
             }
-            let ours = bpftool.text(&["map", "dump", "id", &ours.id.to_string()]);
+            let ours = bpftool.text(&[
+                "map",
+                "dump",
+                "id",
+                &ours.id().expect("the kernel tells it").to_string(),
+            ]);
             let theirs = bpftool.text(&["map", "dump", "id", &their.id.to_string()]);
             match (ours, theirs) {
                 (Ok(ours), Ok(theirs)) => {
@@ -161,7 +166,11 @@ fn shows_maps(bpftool: &Bpftool) -> Result<(), Failed> {
     for map in &tenants.loaded.maps {
         let pin = map.pinned.as_deref().unwrap();
         let shown = bpftool.show(pin)?;
-        assert_eq!(shown["id"], map.id, "{shown}");
+        assert_eq!(
+            shown["id"],
+            map.id().expect("the kernel tells it"),
+            "{shown}"
+        );
         assert_eq!(shown["max_entries"], map.max_entries, "{shown}");
         // The kernel has room for 15 bytes.
         let name = map.name.get(..15).unwrap_or(&map.name);

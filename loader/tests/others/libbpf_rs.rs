@@ -187,7 +187,11 @@ fn account(object: &Object) -> Result<(), Failed> {
 fn runs_on(object: &Object, loaded: &Loaded<RealKernel>) -> Result<(), Failed> {
     for map in object.maps() {
         let name = map.name().to_string_lossy().into_owned();
-        assert_eq!(map.info()?.info.id, loads::map(loaded, &name).id, "{name}");
+        assert_eq!(
+            map.info()?.info.id,
+            loads::map(loaded, &name).id().expect("the kernel tells it"),
+            "{name}"
+        );
     }
     assert_eq!(object.maps().count(), loaded.maps.len());
     prepare(loaded);
@@ -210,7 +214,11 @@ fn runs_on(object: &Object, loaded: &Loaded<RealKernel>) -> Result<(), Failed> {
     assert_eq!(loads::read::<u64>(loaded, "tenants.bss", 0), 2);
 
     let events = RefCell::new(Vec::<Event>::new());
-    let ours = MapHandle::from_map_id(loads::map(loaded, "events").id)?;
+    let ours = MapHandle::from_map_id(
+        loads::map(loaded, "events")
+            .id()
+            .expect("the kernel tells it"),
+    )?;
     let mut rings = RingBufferBuilder::new();
     rings.add(&ours, |bytes| {
         let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());

@@ -134,7 +134,7 @@ impl Tenants {
     }
 
     pub(crate) fn id(&self, name: &str) -> u32 {
-        map(&self.loaded, name).id
+        map(&self.loaded, name).id().expect("the kernel tells it")
     }
 
     pub(crate) fn read<V: Plain>(&self, name: &str, key: u32) -> V {

@@ -239,7 +239,9 @@ fn compare(object: &[u8]) -> Result<String, String> {
     match (libbpf::opens(object), ours) {
         (Answer::Opens(theirs), Ok(compiled)) => {
             let maps = compiled.plan.maps.iter();
-            let ours: Vec<_> = maps.map(|map| from_plan(map, map.inner.as_ref())).collect();
+            let ours: Vec<_> = maps
+                .map(|map| from_plan(map, map.inner.as_deref()))
+                .collect();
             let ours = format!("{ours:#?}");
             if ours != theirs {
                 return Err(format!("ours: {ours}\ntheirs: {theirs}"));
@@ -326,7 +328,7 @@ fn compare_types(object: &[u8]) -> Result<String, String> {
     };
     let id = |id: Option<TypeId>| id.map_or(0, |id| id.0);
     let ours = plan.maps.iter().flat_map(|map| {
-        let inner = map.inner.as_ref();
+        let inner = map.inner.as_deref();
         let of_inner = |of: fn(&Template) -> Option<TypeId>| inner.and_then(of);
         [
             id(map.key_type),

@@ -99,7 +99,11 @@ fn pins_and_unload() -> Outcome {
     let map = loaded.map("counts").expect("the map").pinned.clone();
     let map = map.expect("it is pinned");
     assert!(kernel.pinned_program(&map).is_err(), "a map is no program");
-    let ids: Vec<u32> = loaded.maps.iter().map(|map| map.id).collect();
+    let ids: Vec<u32> = loaded
+        .maps
+        .iter()
+        .map(|map| map.id().expect("the kernel tells it"))
+        .collect();
     let programs: Vec<u32> = loaded.programs.iter().map(|it| it.id).collect();
     drop(loaded);
     let jumps = maps::open(ids[0]).expect("the pin keeps it");
@@ -200,7 +204,7 @@ fn program_arrays_are_reused() -> Outcome {
         ..options(&object, None, None)
     };
     let first = load(&plan, &kernel, &held(None))?;
-    let id = first.maps[0].id;
+    let id = first.maps[0].id().expect("the kernel tells it");
     let array = maps::open(id).expect("it is pinned");
     let slots = || [0, 1, 2].map(|index| maps::slot(&array, index));
     let of = |loaded: &bpfplan_loader::Loaded<RealKernel>| {
@@ -210,7 +214,7 @@ fn program_arrays_are_reused() -> Outcome {
     assert_eq!(slots(), of(&first));
 
     let kept = load(&plan, &kernel, &held(Some(SlotPolicy::Keep)))?;
-    assert!(kept.maps[0].reused && kept.maps[0].id == id);
+    assert!(kept.maps[0].reused && kept.maps[0].id().expect("the kernel tells it") == id);
     assert_eq!(slots(), of(&first));
     let said: Vec<_> = kept.diagnostics.iter().map(|it| it.code).collect();
     assert_eq!(said, [codes::SLOTS_KEPT]);
@@ -251,7 +255,10 @@ fn maps_that_come_with_programs() -> Outcome {
         assert_eq!(loaded.diagnostics, [], "{name}");
         for map in &loaded.maps {
             let path = map.pinned.as_ref().expect("it is pinned");
-            assert_eq!(kernel.info(&kernel.open_pin(path)?)?.id, map.id);
+            assert_eq!(
+                kernel.info(&kernel.open_pin(path)?)?.id,
+                map.id().expect("the kernel tells it")
+            );
         }
         drop(loaded);
         unload(&kernel, &directory.0)?;

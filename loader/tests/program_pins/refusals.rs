@@ -80,7 +80,7 @@ pub(crate) fn maps_not_kept() -> Outcome {
         &RealKernel::new(),
         &options(&object, None, Some(&directory)),
     )?;
-    let id = loaded.maps[0].id;
+    let id = loaded.maps[0].id().expect("the kernel tells it");
     assert_eq!(loaded.maps[0].pinned, None);
     drop(loaded);
     assert!(maps::open(id).is_some(), "the program holds it");

@@ -226,7 +226,7 @@ fn outer(template: Template, slots: Vec<Slot>) -> Map {
     let mut map = map::<Template>(&ARRAY_OF_MAPS);
     map.name = "t".into();
     Map {
-        inner: Some(template),
+        inner: Some(Box::new(template)),
         slots,
         ..map
     }

@@ -44,7 +44,7 @@ pub(crate) fn map<I>(name: &str, map_type: u32, sizes: [u32; 2], max_entries: u3
         externs: Vec::new(),
         with_programs: None,
         source: Some(Source {
-            file: "sample.bpf.c".to_owned(),
+            file: "sample.bpf.c".into(),
             line: 7,
         }),
     }
@@ -66,7 +66,7 @@ pub(crate) fn outer(
     template.name = format!("{name}.inner");
     template.source = None;
     Map {
-        inner: Some(template),
+        inner: Some(Box::new(template)),
         slots: slots.collect(),
         ..map(name, map_type, [4, 4], max_entries)
     }
@@ -75,7 +75,11 @@ pub(crate) fn outer(
 /// A plan with these maps, with BTF if one of them wants it.
 pub(crate) fn plan(maps: Vec<Map>) -> Plan {
     let wants_btf = maps.iter().any(|map| {
-        map.btf.is_some() || map.inner.as_ref().is_some_and(|inner| inner.btf.is_some())
+        map.btf.is_some()
+            || map
+                .inner
+                .as_deref()
+                .is_some_and(|inner| inner.btf.is_some())
     });
     let types = if wants_btf { types() } else { Vec::new() };
     let btf = if wants_btf {
@@ -250,9 +254,30 @@ pub(crate) fn many_slots() -> Plan {
     plan(maps)
 }
 
+/// Maps that are worth being created at the same time, and one that holds some of them.
+pub(crate) fn large_maps() -> Plan {
+    let hash = |name: &str, size| map(name, uapi::BPF_MAP_TYPE_HASH, [4, 8], size);
+    let counters = |name: &str| map(name, uapi::BPF_MAP_TYPE_PERCPU_ARRAY, [4, 8], 1024);
+    plan(vec![
+        hash("small", 4),
+        hash("left", 16_384),
+        counters("counters"),
+        outer(
+            "tables",
+            uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS,
+            4,
+            map("", uapi::BPF_MAP_TYPE_HASH, [4, 8], 16_384),
+            &[(0, "left"), (2, "right")],
+        ),
+        hash("right", 16_384),
+        counters("errors"),
+    ])
+}
+
 /// The samples with their names.
-pub(crate) fn all() -> [(&'static str, Plan); 3] {
+pub(crate) fn all() -> [(&'static str, Plan); 4] {
     [
+        ("large_maps", large_maps()),
         ("array_of_maps", array_of_maps()),
         ("mixed", mixed()),
         ("many_slots", many_slots()),

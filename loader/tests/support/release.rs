@@ -11,6 +11,9 @@ pub(crate) const MEASURED: KernelVersion = KernelVersion::new(6, 18);
 /// The first kernel whose inner maps may have spin locks.
 pub(crate) const LOCKED_TEMPLATES: KernelVersion = KernelVersion::new(6, 2);
 
+/// The first kernel with storage at cgroups.
+pub(crate) const CGROUP_STORAGE: KernelVersion = KernelVersion::new(6, 2);
+
 /// The running kernel.
 pub(crate) fn running() -> KernelVersion {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel release");

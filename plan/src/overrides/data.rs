@@ -8,7 +8,7 @@ use super::problem::{self, List};
 use crate::codes;
 use crate::contents::stored;
 use crate::diagnostic::Diagnostic;
-use crate::model::{self, Data, Map, Plan};
+use crate::model::{self, Map, Plan};
 
 /// The contents of the maps whose variables are set.
 pub(super) struct Contents<'a, 'p> {
@@ -138,7 +138,7 @@ pub(super) fn store(plan: &mut Plan, mut changed: HashMap<usize, Vec<u8>>) {
         let Some(data) = &mut map.data else { continue };
         let bytes = match changed.remove(&index) {
             Some(bytes) => {
-                *data = Data::new(&bytes, map.value_size, data.frozen);
+                *data = data.changed(&bytes, map.value_size);
                 bytes
             }
             None => old.remove(&map.name).unwrap_or_default(),

@@ -65,13 +65,14 @@ fn wrong_size(
     types: &[Type],
 ) -> Option<(i32, String)> {
     let ty = ty?;
-    let name = describe(types, ty);
+    let name = || describe(types, ty);
     let reason = match size_of(types, ty) {
         Some(size) if size == declared => return None,
         Some(size) => {
+            let name = name();
             format!("the {what} type ({name}) has {size} bytes, {what}_size is {declared}")
         }
-        None => format!("the {what} type is {name}"),
+        None => format!("the {what} type is {}", name()),
     };
     Some((EINVAL, reason))
 }

@@ -22,6 +22,9 @@ impl ProgramNeeds {
     #[must_use]
     pub fn new(types: &[Type]) -> Self {
         let mut roots = vec![false; types.len()];
+        if !types.iter().any(is_root) {
+            return Self { roots };
+        }
         let mut inside: Vec<Vec<usize>> = vec![Vec::new(); types.len()];
         let mut queue = Vec::new();
         for (index, ty) in types.iter().enumerate() {
@@ -56,7 +59,7 @@ impl ProgramNeeds {
     #[must_use]
     pub fn of(&self, map: &Map) -> Option<WithPrograms> {
         let roots =
-            || self.has_roots(map) || map.inner.as_ref().is_some_and(|it| self.has_roots(it));
+            || self.has_roots(map) || map.inner.as_deref().is_some_and(|it| self.has_roots(it));
         match map.map_type.0 {
             uapi::BPF_MAP_TYPE_STRUCT_OPS => Some(WithPrograms::StructOps),
             uapi::BPF_MAP_TYPE_ARENA => map.data.as_ref().map(|_| WithPrograms::ArenaData),

@@ -24,7 +24,7 @@ pub struct Required<'a> {
 pub fn required(plan: &Plan) -> Vec<Required<'_>> {
     let found = plan.maps.iter().flat_map(|map| {
         let own = refusal(map).map(|refusal| (false, refusal));
-        let inner = map.inner.as_ref().and_then(refusal);
+        let inner = map.inner.as_deref().and_then(refusal);
         let both = own.into_iter().chain(inner.map(|refusal| (true, refusal)));
         both.map(move |(inner, refusal)| Required {
             map,

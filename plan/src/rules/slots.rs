@@ -41,6 +41,9 @@ pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
                 continue;
             }
             let Some(template) = &map.inner else { continue };
+            if equal(template, target) {
+                continue;
+            }
             let mismatch = compared
                 .entry(name)
                 .or_insert_with(|| targets.mismatch(template, target));
@@ -50,6 +53,17 @@ pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
         }
     }
     found
+}
+
+/// Whether all that is compared is the same, as it is for most inner maps.
+fn equal(template: &Template, target: &Map) -> bool {
+    template.map_type == target.map_type
+        && template.key_size == target.key_size
+        && template.value_size == target.value_size
+        && template.map_flags == target.map_flags
+        && template.max_entries == target.max_entries
+        && template.value_type == target.value_type
+        && template.btf.is_some() == target.btf.is_some()
 }
 
 /// The maps by name, and the special fields of values, worked out once per type.

@@ -125,7 +125,8 @@ fn bytes(map: &Map, data: &Data, contents: Option<&Contents>, problems: &mut Pro
         wrong("its initial contents are longer than their size");
         return;
     }
-    if !header::is_sha256(&data.sha256) {
+    let Some(hash) = &data.sha256 else { return };
+    if !header::is_sha256(hash) {
         wrong("sha256 is not 64 lower-case hex digits");
     } else if *data != Data::new(bytes, data.size, data.frozen) {
         wrong("its initial contents are not those that sha256 is of");

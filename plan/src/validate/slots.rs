@@ -16,10 +16,10 @@ pub(super) fn check(map: &Map, problems: &mut Problems) {
     }
     let mut last = None;
     for slot in &map.slots {
-        let field = format!("values[{}]", slot.index);
+        let field = || format!("values[{}]", slot.index);
         if last.is_some_and(|last| slot.index <= last) {
             let message = format!("slot {} is not in ascending order", slot.index);
-            problems.map(map, codes::PLAN_SLOTS, &field, message);
+            problems.map(map, codes::PLAN_SLOTS, &field(), message);
         }
         last = Some(slot.index);
         let (name, fits) = match &slot.target {
@@ -28,11 +28,11 @@ pub(super) fn check(map: &Map, problems: &mut Problems) {
         };
         if !fits {
             let message = format!("slots of a map of type {} cannot hold this", map.map_type);
-            problems.map(map, codes::PLAN_SLOTS, &field, message);
+            problems.map(map, codes::PLAN_SLOTS, &field(), message);
         }
         if name.is_empty() || name.contains('\0') {
             let message = format!("slot {} names {:?}", slot.index, shown(name));
-            problems.map(map, codes::PLAN_SLOTS, &field, message);
+            problems.map(map, codes::PLAN_SLOTS, &field(), message);
         }
     }
 }

@@ -48,7 +48,7 @@ fn references(plan: &Plan, kernel: usize, problems: &mut Problems) -> bool {
         } else {
             plan.types.len()
         };
-        for to in ty.references() {
+        for to in (0..).map_while(|place| ty.reference(place)) {
             if to.0 as usize > limit {
                 let message = format!("type [{id}] refers to type [{}], beyond {limit}", to.0);
                 problems.plan(codes::PLAN_TYPES, message);
@@ -66,24 +66,27 @@ fn references(plan: &Plan, kernel: usize, problems: &mut Problems) -> bool {
     problems.found.len() == before
 }
 
+/// The types that one leads to, by their places.
+type Edges = fn(&Type, usize) -> Option<TypeId>;
+
 /// What a type contains: a cycle of these has no size.
-fn contents(ty: &Type) -> Vec<TypeId> {
+fn contents(ty: &Type, place: usize) -> Option<TypeId> {
     match ty {
-        Type::Ptr { .. } | Type::FuncProto { .. } | Type::DeclTag { .. } => Vec::new(),
-        _ => ty.references(),
+        Type::Ptr { .. } | Type::FuncProto { .. } | Type::DeclTag { .. } => None,
+        _ => ty.reference(place),
     }
 }
 
 /// Pointers and what qualifies them: a cycle of these has no end.
-fn chain(ty: &Type) -> Vec<TypeId> {
+fn chain(ty: &Type, place: usize) -> Option<TypeId> {
     match ty {
         Type::Ptr { .. }
         | Type::Typedef { .. }
         | Type::Volatile { .. }
         | Type::Const { .. }
         | Type::Restrict { .. }
-        | Type::TypeTag { .. } => ty.references(),
-        _ => Vec::new(),
+        | Type::TypeTag { .. } => ty.reference(place),
+        _ => None,
     }
 }
 
@@ -91,7 +94,7 @@ fn chain(ty: &Type) -> Vec<TypeId> {
 fn walks(types: &[Type], problems: &mut Problems) {
     for (edges, what) in [
         (
-            contents as fn(&Type) -> Vec<TypeId>,
+            contents as Edges,
             "contains itself, or is nested too deeply",
         ),
         (
@@ -107,24 +110,25 @@ fn walks(types: &[Type], problems: &mut Problems) {
 }
 
 /// Depth-first without recursion: the first type on a cycle or deeper than [`MAX_DEPTH`].
-fn depth(types: &[Type], edges: fn(&Type) -> Vec<TypeId>) -> Result<(), usize> {
+fn depth(types: &[Type], edges: Edges) -> Result<(), usize> {
     /// Depth of what was not visited yet.
     const NEW: u32 = 0;
     /// Depth of what is on the way from the root: meeting it again is a cycle.
     const OPEN: u32 = u32::MAX;
     let mut depths = vec![NEW; types.len()];
+    // Index of the type, the place that comes next, the depth so far.
+    let mut path: Vec<(usize, usize, u32)> = Vec::new();
     for root in 0..types.len() {
-        let mut path: Vec<(usize, Vec<TypeId>, u32)> = Vec::new();
         let mut next = Some(root);
         loop {
             if let Some(index) = next.take() {
-                let Some((ty, depth)) = types.get(index).zip(depths.get_mut(index)) else {
+                let Some(depth) = depths.get_mut(index) else {
                     continue;
                 };
                 match *depth {
                     NEW => {
                         *depth = OPEN;
-                        path.push((index, edges(ty), 1));
+                        path.push((index, 0, 1));
                     }
                     OPEN => return Err(index + 1),
                     known => {
@@ -134,10 +138,11 @@ fn depth(types: &[Type], edges: fn(&Type) -> Vec<TypeId>) -> Result<(), usize> {
                     }
                 }
             }
-            let Some((index, left, below)) = path.last_mut() else {
+            let Some((index, place, below)) = path.last_mut() else {
                 break;
             };
-            if let Some(to) = left.pop() {
+            if let Some(to) = types.get(*index).and_then(|ty| edges(ty, *place)) {
+                *place += 1;
                 next = (to.0 as usize).checked_sub(1);
                 continue;
             }

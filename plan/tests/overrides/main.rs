@@ -37,11 +37,11 @@ fn plan(types: Vec<Type>, variables: &[(&str, u32)], endianness: Endianness) -> 
             sample::map("events", uapi::BPF_MAP_TYPE_PERF_EVENT_ARRAY, [4, 4, 8]),
             sample::map("table", uapi::BPF_MAP_TYPE_ARRAY, [4, 4, 4]),
             Map {
-                inner: Some(sample::map(
+                inner: Some(Box::new(sample::map(
                     "tables.inner",
                     uapi::BPF_MAP_TYPE_ARRAY,
                     [4, 4, 4],
-                )),
+                ))),
                 slots: vec![Slot {
                     index: 2,
                     target: SlotTarget::Map("table".into()),

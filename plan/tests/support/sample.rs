@@ -206,7 +206,7 @@ fn maps() -> Vec<Map> {
         array("lut_0", 12),
         array("lut_1", 13),
         Map {
-            inner: Some(template),
+            inner: Some(Box::new(template)),
             slots: vec![slot(0, "lut_0"), slot(3, "lut_1")],
             source: source(20),
             ..map("luts", uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS, [4, 4, 4])

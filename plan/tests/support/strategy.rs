@@ -63,7 +63,7 @@ fn object() -> impl Strategy<Value = Object> {
 
 fn map() -> impl Strategy<Value = Map> {
     (any_map(), option::of(any_map())).prop_map(|(map, template): (Map, Option<Template>)| Map {
-        inner: template,
+        inner: template.map(Box::new),
         ..map
     })
 }
@@ -167,7 +167,8 @@ fn slot() -> impl Strategy<Value = Slot> {
 }
 
 fn data() -> impl Strategy<Value = Data> {
-    (any::<u32>(), text(), any::<bool>()).prop_map(|(size, sha256, frozen)| Data {
+    let hash = text().prop_map(|hash| Some(hash).filter(|hash| !hash.is_empty()));
+    (any::<u32>(), hash, any::<bool>()).prop_map(|(size, sha256, frozen)| Data {
         size,
         sha256,
         frozen,
@@ -179,7 +180,10 @@ fn contents() -> impl Strategy<Value = Contents> {
 }
 
 fn source() -> impl Strategy<Value = Source> {
-    (text(), any::<u32>()).prop_map(|(file, line)| Source { file, line })
+    (text(), any::<u32>()).prop_map(|(file, line)| Source {
+        file: file.into(),
+        line,
+    })
 }
 
 fn composite() -> impl Strategy<Value = Composite> {

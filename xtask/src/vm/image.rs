@@ -10,13 +10,16 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::job::{self, Job, Program};
-use crate::repo;
+use crate::{bench_objects, repo};
 
-/// The applets that `vm-init`, `vm-smoke` and tests call.
-const APPLETS: [&str; 15] = [
+/// The applets that the scripts and tests call.
+const APPLETS: [&str; 16] = [
     "sh", "mount", "umount", "mkdir", "ip", "cat", "timeout", "time", "dmesg", "grep", "poweroff",
-    "ls", "rm", "sleep", "uname",
+    "ls", "rm", "sleep", "uname", "awk",
 ];
+
+/// What `vm-bench` loads.
+const BENCH_OBJECTS: [&str; 3] = ["slots-64", "slots-512", "outers-64x8"];
 
 /// Directories of the checkout that tests read, and the crates' own, through which they go.
 const DIRECTORIES: [&str; 4] = ["fixtures", "snapshots", "schema", "cli/tests"];
@@ -30,7 +33,7 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
     for directory in ["bin", "vm", "dev", "proc", "sys", "tmp"] {
         fs::create_dir_all(tree.join(directory))?;
     }
-    let busybox = which("busybox")?;
+    let busybox = repo::which("busybox")?;
     place(tree, &busybox, Path::new("/bin/busybox"))?;
     for applet in APPLETS {
         symlink("busybox", tree.join("bin").join(applet))?;
@@ -40,6 +43,7 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
         let program = match &job.program {
             Program::Test(program) => program,
             Program::Smoke => &root.join("xtask/vm-smoke"),
+            Program::Bench => &root.join("xtask/vm-bench"),
         };
         place(tree, program, &Path::new("/vm").join(job.file()))?;
     }
@@ -49,8 +53,18 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
         place(tree, &command, &command)?;
         symlink(&command, tree.join("bin/bpfplan"))?;
     }
+    if jobs.iter().any(|job| matches!(job.program, Program::Bench)) {
+        for program in ["bpfplan-bench", "bpfplan-peer"] {
+            let to = Path::new("/bin").join(program);
+            place(tree, &job::measured(program)?, &to)?;
+        }
+        for name in BENCH_OBJECTS {
+            let object = bench_objects::compile(&root, name, &work.join("obj"))?;
+            copy(tree, &object, &Path::new("/vm").join(format!("{name}.o")))?;
+        }
+    }
     if jobs.iter().any(|job| job.name == "others") {
-        place(tree, &which("bpftool")?, Path::new("/bin/bpftool"))?;
+        place(tree, &repo::which("bpftool")?, Path::new("/bin/bpftool"))?;
     }
     for package in PACKAGES {
         fs::create_dir_all(below(tree, &root.join(package)))?;
@@ -126,16 +140,6 @@ fn copy(tree: &Path, from: &Path, to: &Path) -> Result<PathBuf> {
 /// An absolute path, as it is in the machine.
 fn below(tree: &Path, path: &Path) -> PathBuf {
     tree.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-fn which(program: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        // Where Debian has what only root is meant to call.
-        .chain([PathBuf::from("/usr/sbin")])
-        .map(|directory| directory.join(program))
-        .find(|file| file.is_file())
-        .with_context(|| format!("{program} is neither in PATH nor in /usr/sbin"))
 }
 
 fn pack(tree: &Path, image: &Path) -> Result<PathBuf> {

@@ -1,29 +1,42 @@
-//! What runs in the machines: test binaries of the workspace and the smoke test of the command.
+//! What runs in the machines: test binaries of the workspace, the smoke test of the command, and the
+//! bench.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use anyhow::{Result, bail};
 
-use crate::repo;
+use crate::cargo;
 
-/// The loader's tests, and `smoke`.
-const DEFAULT: [&str; 10] = [
+/// All tests of the loader but `weight`, which asks cargo; those of the command that load; `smoke`
+/// and `bench`.
+const DEFAULT: [&str; 23] = [
     "lib",
     "codes",
     "recording",
     "kernel",
     "fault",
+    "slots",
+    "by_name",
+    "maps",
+    "kconfig",
+    "link",
+    "rules",
+    "parity",
     "programs",
     "program_pins",
     "differential",
     "others",
+    "cli/load",
+    "cli/pins",
+    "cli/programs",
+    "cli/slots",
+    "cli/overrides",
     "smoke",
+    "bench",
 ];
 
 /// Seconds; emulation is slow, and Linux 6.1 waits for every slot.
-const LIMIT: u32 = 600;
+const LIMIT: u32 = 900;
 
 /// One thing to run.
 pub(super) struct Job {
@@ -38,6 +51,8 @@ pub(super) enum Program {
     Test(PathBuf),
     /// `xtask/vm-smoke`, which runs the command.
     Smoke,
+    /// `xtask/vm-bench`, which runs the measured programs.
+    Bench,
 }
 
 impl Job {
@@ -50,7 +65,7 @@ impl Job {
     pub(super) fn line(&self) -> String {
         let command = match &self.program {
             Program::Test(_) => format!("/vm/{} --color never", self.file()),
-            Program::Smoke => "/vm/smoke".to_owned(),
+            Program::Smoke | Program::Bench => format!("/vm/{}", self.file()),
         };
         let filter = self.filter.as_deref().unwrap_or_default();
         format!("{} {LIMIT} {command} {filter}\n", self.name)
@@ -61,7 +76,7 @@ impl Job {
 }
 
 /// Builds what the names stand for: `TEST` of the loader, `lib` for its unit tests, `cli/TEST` of
-/// the command, `smoke`; each may end in `:FILTER`.
+/// the command, `smoke`, `bench`; each may end in `:FILTER`.
 pub(super) fn build(names: &[String]) -> Result<Vec<Job>> {
     let default: Vec<String> = DEFAULT.iter().map(ToString::to_string).collect();
     let names = if names.is_empty() { &default } else { names };
@@ -76,11 +91,12 @@ pub(super) fn build(names: &[String]) -> Result<Vec<Job>> {
         }
         let program = match (name, name.split_once('/')) {
             ("smoke", _) => Program::Smoke,
+            ("bench", _) => Program::Bench,
             ("lib", _) => Program::Test(test("bpfplan-loader", &["--lib"])?),
             (_, Some(("cli", test_name))) => {
                 Program::Test(test("bpfplan", &["--test", test_name])?)
             }
-            (_, Some(_)) => bail!("{name}: tests are TEST, cli/TEST, lib or smoke"),
+            (_, Some(_)) => bail!("{name}: tests are TEST, cli/TEST, lib, smoke or bench"),
             (_, None) => Program::Test(test("bpfplan-loader", &["--test", name])?),
         };
         jobs.push(Job {
@@ -94,33 +110,23 @@ pub(super) fn build(names: &[String]) -> Result<Vec<Job>> {
 
 /// The command itself.
 pub(super) fn command() -> Result<PathBuf> {
-    cargo(&["build", "--package", "bpfplan", "--bin", "bpfplan"])
+    cargo::executable(&["build", "--package", "bpfplan", "--bin", "bpfplan"])
+}
+
+/// A program of the bench crate, as it is meant to be measured.
+pub(super) fn measured(name: &str) -> Result<PathBuf> {
+    cargo::executable(&[
+        "build",
+        "--release",
+        "--package",
+        "bpfplan-bench",
+        "--bin",
+        name,
+    ])
 }
 
 fn test(package: &str, which: &[&str]) -> Result<PathBuf> {
     let mut arguments = vec!["test", "--no-run", "--package", package];
     arguments.extend(which);
-    cargo(&arguments)
-}
-
-/// Runs cargo and returns the last executable that it made.
-fn cargo(arguments: &[&str]) -> Result<PathBuf> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let what = arguments.join(" ");
-    let output = Command::new(program)
-        .args(arguments)
-        .args(["--quiet", "--message-format", "json-render-diagnostics"])
-        .current_dir(repo::root()?)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot run cargo")?;
-    if !output.status.success() {
-        bail!("cargo {what} failed");
-    }
-    let made = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
-        .next_back();
-    made.with_context(|| format!("cargo {what} made no executable"))
+    cargo::executable(&arguments)
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use super::job::{Job, Program};
 
 /// For the whole machine; a job has a limit of its own.
-const LIMIT: Duration = Duration::from_secs(40 * 60);
+const LIMIT: Duration = Duration::from_secs(90 * 60);
 
 /// How a job ended.
 #[derive(Clone, Debug)]
@@ -64,6 +64,8 @@ impl fmt::Display for Verdict {
 pub(super) struct Outcome {
     /// In the order of the jobs.
     pub(super) verdicts: Vec<Verdict>,
+    /// What `vm-bench` found.
+    pub(super) figures: Vec<String>,
     /// Lines of the kernel's log that should not be there.
     pub(super) complaints: Vec<String>,
 }
@@ -98,7 +100,7 @@ struct Machine(Child);
 impl Machine {
     fn start(kernel: &Path, image: &Path) -> Result<Self> {
         let child = Command::new("qemu-system-x86_64")
-            .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1G"])
+            .args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "3G"])
             .args(["-display", "none", "-serial", "stdio", "-monitor", "none"])
             .args(["-nodefaults", "-no-reboot"])
             .arg("-kernel")
@@ -151,6 +153,7 @@ impl<'a> Watch<'a> {
     fn new(jobs: &'a [Job]) -> Self {
         let outcome = Outcome {
             verdicts: vec![Verdict::Lost; jobs.len()],
+            figures: Vec::new(),
             complaints: Vec::new(),
         };
         Self {
@@ -171,6 +174,9 @@ impl<'a> Watch<'a> {
         } else if let Some(complaint) = line.strip_prefix("vm: kernel ") {
             self.outcome.complaints.push(complaint.to_owned());
         } else {
+            if let Some(figure) = line.strip_prefix("vm-bench: ") {
+                self.outcome.figures.push(figure.to_owned());
+            }
             if let Some(result) = line.strip_prefix("test result: ") {
                 self.tests = Some(counts(result));
             }

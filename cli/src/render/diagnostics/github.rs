@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn nothing_breaks_out_of_a_command() {
         let source = Source {
-            file: "a,b:c%\n::error::x.c".to_owned(),
+            file: "a,b:c%\n::error::x.c".into(),
             line: 3,
         };
         let diagnostic = Diagnostic::error(Code("BP0001"), "50% of\n::warning::it")

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use bpfplan_plan::Source;
 
@@ -30,7 +31,7 @@ pub(super) struct Line {
 /// Files that were looked at already.
 #[derive(Default)]
 pub(super) struct Sources {
-    files: HashMap<String, Option<String>>,
+    files: HashMap<Arc<str>, Option<String>>,
 }
 
 impl Sources {
@@ -38,8 +39,8 @@ impl Sources {
     pub(super) fn line(&mut self, source: &Source, names: &[&str]) -> Option<Line> {
         let text = self
             .files
-            .entry(source.file.clone())
-            .or_insert_with(|| read(Path::new(&source.file)))
+            .entry(Arc::clone(&source.file))
+            .or_insert_with(|| read(Path::new(&*source.file)))
             .as_deref()?;
         let index = usize::try_from(source.line).ok()?.checked_sub(1)?;
         find(text.lines().nth(index)?, names)
@@ -103,7 +104,7 @@ mod tests {
         let path = directory.path().join(name);
         fs::write(&path, content).unwrap();
         let source = Source {
-            file: path.to_str().unwrap().to_owned(),
+            file: path.to_str().unwrap().into(),
             line: 2,
         };
         Sources::default().line(&source, names)
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(line("secret", "\nlut\n", &["lut"]), None);
         assert_eq!(line("secret.key", "\nlut\n", &["lut"]), None);
         let source = Source {
-            file: "/dev/null".to_owned(),
+            file: "/dev/null".into(),
             line: 1,
         };
         assert_eq!(Sources::default().line(&source, &["lut"]), None);

@@ -93,7 +93,7 @@ fn btf(plan: &Plan) -> Row {
 }
 
 fn template(plan: &Plan, outer: &Map) -> Option<Row> {
-    let inner = outer.inner.as_ref()?;
+    let inner = outer.inner.as_deref()?;
     let mut row = describe(plan, inner, 1);
     row.verb = "template";
     row.names = plain(&inner.name).into_owned();

@@ -112,7 +112,7 @@ fn kernel(plan: &Plan, fills: bool) -> String {
         Some((version, map.name.clone(), why))
     };
     let of_template = |map: &Map| {
-        let inner = map.inner.as_ref()?;
+        let inner = map.inner.as_deref()?;
         let (version, why) = rules::needs(inner, &plan.types)?;
         Some((version, inner.name.clone(), why))
     };

@@ -16,6 +16,7 @@ fn outer(version: KernelVersion) -> Fake {
     let mut fake = Fake::new(1000);
     fake.info.map_type = MapType(uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS);
     fake.version = version;
+    fake.waits = version == WAITS;
     fake
 }
 
@@ -53,14 +54,16 @@ fn newer_kernels_get_one_batch() {
     assert_eq!(fake.singles.load(Ordering::SeqCst), 0);
 }
 
-/// One small batch shows that the kernel waits for each element; all others go one by one.
+/// The batch is taken back when it shows that the kernel waits for each element; what it has not
+/// done goes one by one.
 #[test]
 fn kernels_that_wait_get_threads() {
     let fake = outer(WAITS);
     assert_eq!(insert(&fake, 500), Ok(()));
     assert_eq!(fake.keys(), (0..500).collect::<Vec<_>>());
     assert_eq!(fake.batches.load(Ordering::SeqCst), 1);
-    assert_eq!(fake.singles.load(Ordering::SeqCst), 496);
+    let singles = fake.singles.load(Ordering::SeqCst);
+    assert!((400..500).contains(&singles), "{singles} one by one");
 }
 
 #[test]

@@ -1,0 +1,142 @@
+//! Plans that need more descriptors than a process may have at first.
+
+use std::process::Command;
+
+use bpfplan_loader::{ErrorKind, FailingKernel, Fault, LoadOptions, RealKernel, codes, load};
+use bpfplan_plan::{Plan, uapi};
+use libtest_mimic::Failed;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+use crate::hold;
+use crate::sample::{map, maps, outer, plan};
+
+const MAPS: u32 = 20_000;
+const SLOTS: u32 = 100_000;
+
+/// What most processes begin with.
+const FEW: u64 = 1024;
+
+/// An outer map whose slots hold the others in turn.
+fn large(inner_maps: u32, slots: u32) -> Plan {
+    const ARRAY: u32 = uapi::BPF_MAP_TYPE_ARRAY;
+    let names: Vec<String> = (0..inner_maps).map(|index| format!("in_{index}")).collect();
+    let values = names.iter().cycle().map(String::as_str);
+    let values: Vec<(u32, &str)> = (0..slots).zip(values).collect();
+    let outer_type = uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS;
+    let table = outer(
+        "table",
+        outer_type,
+        slots,
+        map("", ARRAY, [4, 4], 1),
+        &values,
+    );
+    let arrays = names.iter().map(|name| map(name, ARRAY, [4, 4], 1));
+    let mut maps: Vec<_> = arrays.collect();
+    maps.push(table);
+    plan(maps)
+}
+
+fn raising() -> LoadOptions {
+    LoadOptions {
+        raise_nofile: true,
+        ..hold()
+    }
+}
+
+/// The limit is raised, and the slots are filled in batches that the kernel can take.
+pub(crate) fn many_maps_and_slots_are_loaded() -> Result<(), Failed> {
+    let before = getrlimit(Resource::Nofile);
+    let most = before.maximum.unwrap_or(u64::MAX);
+    let mut inner_maps = MAPS;
+    if !capabilities(None)?
+        .effective
+        .contains(CapabilitySet::SYS_RESOURCE)
+    {
+        // This process may have no more.
+        inner_maps = inner_maps.min(u32::try_from(most.saturating_sub(100)).unwrap_or(MAPS));
+    }
+    let plan = large(inner_maps, SLOTS);
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(FEW),
+            ..before
+        },
+    )?;
+    let loaded = load(&plan, &RealKernel::new(), &raising())?;
+    assert_eq!(loaded.maps.len(), inner_maps as usize + 1);
+    let table = loaded.map("table").ok_or("no outer map")?;
+    assert_eq!(table.filled, SLOTS);
+    // The ends, and where one batch may end and the next one begin.
+    for slot in [0, 1, 65_535, 65_536, SLOTS - 1] {
+        let wanted = loaded.maps[(slot % inner_maps) as usize].id()?;
+        assert_eq!(maps::slot(table, slot), Some(wanted), "slot {slot}");
+    }
+    drop(loaded);
+    let after = Rlimit {
+        current: before.current,
+        ..getrlimit(Resource::Nofile)
+    };
+    setrlimit(Resource::Nofile, after)?;
+    Ok(())
+}
+
+/// Says that the process is the child of the test.
+const CHILD: &str = "BPFPLAN_TEST_FEW_DESCRIPTORS";
+
+/// Who may not raise the limit is told how many are needed, before anything is made. A limit that
+/// is given up does not come back, so this is for a child process.
+pub(crate) fn too_few_descriptors_are_told() -> Result<(), Failed> {
+    if std::env::var_os(CHILD).is_some() {
+        return with_few_descriptors();
+    }
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--exact", "too_few_descriptors_are_told"])
+        .env(CHILD, "1")
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}"
+    );
+    Ok(())
+}
+
+fn with_few_descriptors() -> Result<(), Failed> {
+    let few = Some(200);
+    let limit = Rlimit {
+        current: few,
+        maximum: few,
+    };
+    setrlimit(Resource::Nofile, limit)?;
+    // This holds for the thread only, which is the one that loads.
+    let mut sets = capabilities(None)?;
+    sets.effective -= CapabilitySet::SYS_RESOURCE;
+    set_capabilities(None, sets)?;
+    let kernel = RealKernel::new();
+    let error = load(&large(300, 300), &kernel, &raising()).expect_err("there are too few");
+    assert_eq!(error.kind, ErrorKind::Refused);
+    let first = &error.diagnostics[0];
+    assert_eq!(first.code, codes::TOO_FEW_DESCRIPTORS, "{first}");
+    let help = first.help.as_deref().unwrap_or_default();
+    let wanted = help.split("ulimit -n ").nth(1).unwrap_or_default();
+    let wanted = wanted
+        .split('`')
+        .next()
+        .unwrap_or_default()
+        .parse::<u64>()?;
+    assert!((301..400).contains(&wanted), "{help}");
+
+    // A library's user has to ask for it.
+    let kernel = FailingKernel::new(kernel, |_: Fault<'_>| None);
+    let error = load(&large(300, 300), &kernel, &hold()).expect_err("there are too few");
+    let first = &error.diagnostics[0];
+    assert_eq!(error.kind, ErrorKind::Kernel);
+    assert!(first.message.contains("EMFILE"), "{first}");
+    let help = first.help.as_deref().unwrap_or_default();
+    assert!(help.contains("raise_nofile"), "{help}");
+    assert!(kernel.created().len() > 100);
+    assert_eq!(maps::left_of(&kernel.created()), [0; 0]);
+    Ok(())
+}
