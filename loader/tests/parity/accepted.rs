@@ -3,9 +3,7 @@
 use bpfplan_compiler::codes;
 use bpfplan_plan::{Code, Plan, codes as rules};
 use object::read::elf::{ElfFile64, ElfSection64, ElfSymbol64};
-use object::{
-    Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, SectionFlags, SymbolKind, elf,
-};
+use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind, elf};
 
 /// An error of ours for what libbpf opens.
 pub(crate) struct Error {
@@ -140,10 +138,8 @@ fn foreign_and_compressed(object: &[u8]) -> bool {
         return false;
     };
     let compressed = |section: ElfSection64<'_, '_>| {
-        let SectionFlags::Elf { sh_flags } = section.flags() else {
-            return false;
-        };
-        sh_flags & u64::from(elf::SHF_COMPRESSED) != 0
+        let flags = section.elf_section_header().sh_flags.get(file.endianness());
+        flags.0 & elf::SHF_COMPRESSED.0 != 0
     };
     file.endianness() != Endianness::default()
         && file.section_by_name(".rel.maps").is_some_and(compressed)
