@@ -12,7 +12,7 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use bpfplan_loader::LoadOptions;
 use bpfplan_loader::libbpf_rs::reuse_maps;
-use bpfplan_loader::maps::Hash;
+use bpfplan_loader::maps::{Hash, Update};
 use libbpf_rs::{Object, ObjectBuilder, ProgramInput};
 
 mod blue_green {
@@ -98,7 +98,9 @@ fn write_in_place(maps: &BlueGreenMaps) -> Result<()> {
     for version in 1..=SWAPS / SERVICES + 1 {
         for service in 0..SERVICES {
             let table = maps.tables.get(&service)?.context("no table")?;
-            table.update_all(&backends(service, version))?;
+            for (number, backend) in backends(service, version) {
+                table.update(&number, &backend, Update::Any)?;
+            }
         }
     }
     Ok(())

@@ -1,12 +1,19 @@
 /*
- * gcc's unwinder asks the C library where the unwinding table of an address is. Debian's gcc asks
- * as glibc answers since 2.35, with a function that musl lacks; this is that function for a static
- * program, with the layout of glibc's <dlfcn.h>.
+ * For gcc's unwinder, as Debian builds it, in a static program with musl. It asks the C library
+ * where the unwinding table of an address is, with a function that glibc has since 2.35 and musl
+ * has not; the layout is that of glibc's <dlfcn.h>.
  */
 #define _GNU_SOURCE
 #include <link.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
+
+/* What it calls if it is there, as it always is in glibc: the linker has to take it. */
+const void *const bpfplan_unwinder_needs[] = {
+    pthread_getspecific,  pthread_key_create, pthread_mutex_lock,
+    pthread_mutex_unlock, pthread_once,       pthread_setspecific,
+};
 
 struct dl_find_object {
     unsigned long long flags;
