@@ -145,7 +145,7 @@ fn compare(count: u64, known: Option<u64>) -> Verdict {
     let failed = count > known && change > u128::from(ALLOWED) * 100;
     let text = match (failed, change > u128::from(ALLOWED) * 100) {
         (true, _) => format!("failed: {numbers}"),
-        (false, true) => format!("up to date: {numbers}; `--update` would hold on to that"),
+        (false, true) => format!("up to date: {numbers}; `--update` keeps it that low"),
         (false, false) => format!("up to date: {numbers}"),
     };
     Verdict { failed, text }
