@@ -49,6 +49,17 @@ pub(crate) struct Wanted<'a, I, F> {
     pub(crate) step: &'static str,
 }
 
+/// The name for a kernel. Before 5.2 a `.`, which every template has, was refused, and before 4.15
+/// any name.
+pub(crate) fn kernel_name<I>(map: &Map<I>, version: Option<KernelVersion>) -> Cow<'_, str> {
+    let name = map.kernel_name();
+    match version {
+        Some(version) if version < NAMES => "".into(),
+        Some(version) if version < DOTS_IN_NAMES => name.replace('.', "_").into(),
+        _ => name,
+    }
+}
+
 impl<K: Kernel> Load<'_, K> {
     /// What the kernel is asked for first.
     pub(crate) fn attributes<'m, I>(
@@ -86,7 +97,7 @@ impl<K: Kernel> Load<'_, K> {
     ) -> Result<Created<K::Fd>, Diagnostic> {
         let map = wanted.map;
         let max_entries = self.max_entries(map, wanted.source);
-        let name = self.name(map);
+        let name = kernel_name(map, self.version());
         let mut attributes = Self::attributes(map, &name, max_entries, wanted.inner, btf);
         let mut made = self.with_memlock(|kernel| {
             let early = early.take();
@@ -189,17 +200,6 @@ impl<K: Kernel> Load<'_, K> {
             "programs that use spin locks, timers or kptrs in its values will not load".to_owned(),
         );
         self.diagnostics.push(warning);
-    }
-
-    /// The name for the kernel. Before 5.2 a `.`, which every template has, was refused, and before
-    /// 4.15 any name.
-    pub(crate) fn name<'m, I>(&self, map: &'m Map<I>) -> Cow<'m, str> {
-        let name = map.kernel_name();
-        match self.version() {
-            Some(version) if version < NAMES => "".into(),
-            Some(version) if version < DOTS_IN_NAMES => name.replace('.', "_").into(),
-            _ => name,
-        }
     }
 
     /// Fills in what only this machine knows, and says so.

@@ -428,8 +428,8 @@ pub struct Contents {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// The file as the compiler recorded it; one string for all declarations in it, where that
-    /// is easily had.
+    /// The file as the compiler recorded it.
+    // Shared by the declarations in it, where that is easily had.
     pub file: Arc<str>,
     /// The line, counted from 1.
     pub line: u32,

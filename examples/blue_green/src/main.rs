@@ -6,13 +6,13 @@
 
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use bpfplan_loader::LoadOptions;
-use bpfplan_loader::maps::Hash;
+use bpfplan_loader::libbpf_rs::reuse_maps;
+use bpfplan_loader::maps::{Hash, Update};
 use libbpf_rs::{Object, ObjectBuilder, ProgramInput};
 
 mod blue_green {
@@ -98,7 +98,9 @@ fn write_in_place(maps: &BlueGreenMaps) -> Result<()> {
     for version in 1..=SWAPS / SERVICES + 1 {
         for service in 0..SERVICES {
             let table = maps.tables.get(&service)?.context("no table")?;
-            table.update_all(&backends(service, version))?;
+            for (number, backend) in backends(service, version) {
+                table.update(&number, &backend, Update::Any)?;
+            }
         }
     }
     Ok(())
@@ -109,14 +111,7 @@ fn load_program(maps: &BlueGreenMaps) -> Result<Object> {
     const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/blue_green.bpf.o"));
 
     let mut open = ObjectBuilder::default().open_memory(OBJECT)?;
-    for mut map in open.maps_mut() {
-        match map.name().to_string_lossy().as_ref() {
-            "tables" => map.reuse_fd(maps.tables.as_fd())?,
-            "totals" => map.reuse_fd(maps.totals.as_fd())?,
-            name if name.ends_with(".rodata") => map.reuse_fd(maps.rodata.as_fd())?,
-            name => anyhow::bail!("there is no map {name}"),
-        }
-    }
+    reuse_maps(&mut open, maps.all())?;
     Ok(open.load()?)
 }
 

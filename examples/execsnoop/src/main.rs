@@ -2,10 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-use std::os::fd::AsFd;
-
 use anyhow::{Context, Result};
 use bpfplan_loader::LoadOptions;
+use bpfplan_loader::libbpf_rs::reuse_maps;
 use bpfplan_loader::maps::RingBuf;
 use bpfplan_loader::zerocopy::FromBytes;
 use libbpf_rs::{Link, ObjectBuilder};
@@ -75,13 +74,7 @@ fn attach(maps: &ExecsnoopMaps) -> Result<Vec<Link>> {
     const OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/execsnoop.bpf.o"));
 
     let mut open = ObjectBuilder::default().open_memory(OBJECT)?;
-    for mut map in open.maps_mut() {
-        match map.name().to_string_lossy().as_ref() {
-            "rings" => map.reuse_fd(maps.rings.as_fd())?,
-            name if name.ends_with(".bss") => map.reuse_fd(maps.bss.as_fd())?,
-            _ => map.set_autocreate(false)?, // No program names the rings themselves.
-        }
-    }
+    reuse_maps(&mut open, maps.all())?;
     let object = open.load()?;
     let links = object.progs_mut().map(|program| program.attach());
     Ok(links.collect::<Result<_, _>>()?)

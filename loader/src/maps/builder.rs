@@ -95,7 +95,7 @@ impl<'o, I: MapHandle> InnerBuilder<'o, I> {
         };
         let made = with_memlock(&kernel, || kernel.create_map(&wanted));
         let made = made.map_err(|errno| self.refused(&wanted, errno, kernel.version()))?;
-        I::from_map(RawMap::from_fd(OwnedFd::from(made))?)
+        I::from_map(RawMap::of_map(OwnedFd::from(made))?)
     }
 
     /// The number of entries, if the kernel allows it.

@@ -68,14 +68,7 @@ impl MapHandle for RawMap {
     }
 
     fn from_fd(fd: OwnedFd) -> Result<Self, MapError> {
-        let elements = RealElements::new(fd).map_err(|errno| {
-            let diagnostic = Diagnostic::error(
-                codes::MAP_NOT_OPENED,
-                format!("the descriptor cannot be used as that of a map: {errno}"),
-            );
-            MapError::new(diagnostic).with_errno(errno)
-        })?;
-        Ok(Self::new(elements))
+        RealElements::new(fd).map(Self::new).map_err(not_usable)
     }
 
     fn from_pin(path: impl AsRef<Path>) -> Result<Self, MapError> {
@@ -94,7 +87,7 @@ impl MapHandle for RawMap {
             let errno = Errno(errno.raw_os_error());
             not_opened(&format!("map '{}'", map.name.escape_debug()), errno)
         })?;
-        let mut this = Self::from_fd(fd)?;
+        let mut this = Self::of_map(fd)?;
         this.name.clone_from(&map.name);
         this.pin.clone_from(&map.pinned);
         if let Some(template) = &map.template {
@@ -139,10 +132,23 @@ fn not_opened(what: &str, errno: Errno) -> MapError {
     MapError::new(diagnostic).with_errno(errno)
 }
 
+fn not_usable(errno: Errno) -> MapError {
+    let diagnostic = Diagnostic::error(
+        codes::MAP_NOT_OPENED,
+        format!("the descriptor cannot be used as that of a map: {errno}"),
+    );
+    MapError::new(diagnostic).with_errno(errno)
+}
+
 impl RawMap {
+    /// Takes a descriptor that the kernel gave for a map.
+    pub(super) fn of_map(fd: OwnedFd) -> Result<Self, MapError> {
+        RealElements::of_map(fd).map(Self::new).map_err(not_usable)
+    }
+
     /// A handle that takes over the descriptor of a map that was loaded.
     pub(crate) fn from_loaded_map(map: LoadedMap<Descriptor>) -> Result<Self, MapError> {
-        let mut this = Self::from_fd(map.fd.into())?;
+        let mut this = Self::of_map(map.fd.into())?;
         this.name = map.name;
         this.pin = map.pinned;
         if let Some(template) = map.template {

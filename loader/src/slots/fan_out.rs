@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bpfplan_plan::Diagnostic;
@@ -126,7 +125,7 @@ impl<'f, S: Filling> FanOut<'f, S> {
         if !self.tell(Progress::Fill(Way::Batches(groups.len())), tell) {
             return Left::default();
         }
-        let watch = Watch::default();
+        let watch = Arc::new(Watch::default());
         // What one batch shows, the others need not find out.
         let no_more = AtomicBool::new(false);
         let left = Mutex::new(Left::default());
@@ -250,15 +249,24 @@ impl<'f, S: Filling> FanOut<'f, S> {
 }
 
 /// Does the work while a thread watches the batches in it. Where no thread can be had, they may
-/// take as long as they want.
-fn watched(watch: &Watch, wanted: bool, work: impl FnOnce()) {
-    thread::scope(|scope| {
-        if wanted {
-            let _ = small_thread().spawn_scoped(scope, || watch.run());
-        }
-        work();
-        watch.end();
+/// take as long as they want. Nobody waits for that thread to end: on a busy machine it gets a CPU
+/// only milliseconds after it was woken.
+fn watched(watch: &Arc<Watch>, wanted: bool, work: impl FnOnce()) {
+    let _end = wanted.then(|| {
+        let watching = Arc::clone(watch);
+        let _ = small_thread().spawn(move || watching.run());
+        End(watch)
     });
+    work();
+}
+
+/// Ends a watch, whatever happens.
+struct End<'w>(&'w Watch);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 /// Whether the kernel has no batch for this type of map. One that knows batches answers

@@ -38,6 +38,14 @@ impl RealElements {
         if system::kind(fd.as_fd())? != Pinned::Map(()) {
             return Err(Errno::EINVAL);
         }
+        Self::of_map(fd)
+    }
+
+    /// Takes a descriptor that is one of a map: what it is need not be looked up in `/proc`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn of_map(fd: OwnedFd) -> Result<Self, Errno> {
         let info = describe(fd.as_fd())?;
         let size = |bytes: u32| usize::try_from(bytes).map_err(|_| Errno::EINVAL);
         let value_bytes = if info.is_per_cpu() {
@@ -79,7 +87,7 @@ impl RealElements {
     /// # Errors
     /// The kernel's: `ENOENT` if there is no such map, `EPERM` without CAP_SYS_ADMIN.
     pub(crate) fn open_id(id: u32) -> Result<Self, Errno> {
-        Self::new(bpf::map_by_id(id)?)
+        Self::of_map(bpf::map_by_id(id)?)
     }
 
     /// `BPF_BTF_GET_FD_BY_ID`.

@@ -2,8 +2,8 @@
 
 use bpfplan_compiler::codes;
 use bpfplan_plan::{Code, Plan, codes as rules};
-use object::read::elf::{ElfFile64, ElfSymbol64};
-use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind};
+use object::read::elf::{ElfFile64, ElfSection64, ElfSymbol64};
+use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind, elf};
 
 /// An error of ours for what libbpf opens.
 pub(crate) struct Error {
@@ -90,21 +90,26 @@ pub(crate) const WE_REFUSE: &[Error] = &[
 pub(crate) struct Refusal {
     /// Start of the format of its last warning.
     pub(crate) warning: &'static str,
-    /// What must hold of the plan.
-    pub(crate) holds: fn(&Plan) -> bool,
+    /// What must hold of the plan and the object.
+    pub(crate) holds: fn(&Plan, &[u8]) -> bool,
     pub(crate) reason: &'static str,
 }
 
 pub(crate) const LIBBPF_REFUSES: &[Refusal] = &[
     Refusal {
         warning: "elf: legacy map definitions in 'maps' section",
-        holds: |plan| plan.object.legacy_maps,
+        holds: |plan, _| plan.object.legacy_maps,
         reason: "legacy maps are planned, libbpf 1.x does not open them",
     },
     Refusal {
         warning: "failed to alloc map '%s' content buffer",
-        holds: |plan| plan.maps.iter().any(|map| map.data.is_some()),
+        holds: |plan, _| plan.maps.iter().any(|map| map.data.is_some()),
         reason: "the test leaves libbpf too little memory for global data",
+    },
+    Refusal {
+        warning: ".maps relo #%d: cannot find map",
+        holds: |_, object| foreign_and_compressed(object),
+        reason: "libelf does not swap the bytes of a section that is said to be compressed",
     },
 ];
 
@@ -126,6 +131,18 @@ fn wrong_header_sizes(object: &[u8]) -> bool {
 
 fn wide_symbol(object: &[u8]) -> bool {
     any_symbol(object, |symbol| symbol.address() > u64::from(u32::MAX))
+}
+
+fn foreign_and_compressed(object: &[u8]) -> bool {
+    let Ok(file) = ElfFile64::<'_, Endianness>::parse(object) else {
+        return false;
+    };
+    let compressed = |section: ElfSection64<'_, '_>| {
+        let flags = section.elf_section_header().sh_flags.get(file.endianness());
+        flags.0 & elf::SHF_COMPRESSED.0 != 0
+    };
+    file.endianness() != Endianness::default()
+        && file.section_by_name(".rel.maps").is_some_and(compressed)
 }
 
 fn nameless_function(object: &[u8]) -> bool {

@@ -269,7 +269,7 @@ fn compare(object: &[u8]) -> Result<String, String> {
         (Answer::Refuses(errno, warning), Ok(compiled)) => {
             let known = LIBBPF_REFUSES
                 .iter()
-                .find(|it| warning.starts_with(it.warning) && (it.holds)(&compiled.plan));
+                .find(|it| warning.starts_with(it.warning) && (it.holds)(&compiled.plan, object));
             match known {
                 Some(known) => Ok(format!("only libbpf refuses it: {}", known.reason)),
                 None => Err(format!("only libbpf refuses it: {errno} '{warning}'")),
