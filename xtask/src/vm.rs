@@ -12,6 +12,7 @@ use clap::ValueEnum;
 
 use crate::repo;
 use job::Job;
+use kernel::Kernel;
 use machine::Verdict;
 
 /// A kernel that Debian packages for cloud machines.
@@ -49,10 +50,13 @@ pub(crate) fn run(releases: &[Release], tests: &[String]) -> Result<()> {
     let jobs = job::build(tests)?;
     let work = repo::root()?.join("target/vm");
     std::fs::create_dir_all(&work).context("cannot make target/vm")?;
-    let image = image::build(&work, &jobs)?;
+    let kernels: Vec<Kernel> = releases
+        .iter()
+        .map(|release| kernel::fetch(&work, release.name()))
+        .collect::<Result<_>>()?;
+    let image = image::build(&work, &jobs, &kernels)?;
     let (mut summary, mut figures) = (Vec::new(), Vec::new());
-    for &release in releases {
-        let kernel = kernel::fetch(&work, release.name())?;
+    for (&release, kernel) in releases.iter().zip(&kernels) {
         println!("== Linux {} ({})", release.name(), kernel.package);
         let outcome = machine::run(&kernel.image, &image, &jobs)?;
         for (job, verdict) in jobs.iter().zip(&outcome.verdicts) {

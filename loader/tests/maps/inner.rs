@@ -96,9 +96,13 @@ pub(crate) fn many_inserts_cost_one_wait() -> Result<(), Failed> {
     let together = start.elapsed();
     let wanted: Vec<(u32, u32)> = (0..).zip(inner.iter().map(MapHandle::id)).collect();
     assert_eq!(outer.ids().collect::<Result<Vec<_>, _>>()?, wanted);
-    // 16 waits against about one. Where waiting is cheap, there is nothing to see.
+    // One after the other, all of them would take 16 times as long as the 16 did; before Linux 6.8
+    // many threads take a few waits together. Where waiting is cheap, there is nothing to see.
     if singly > Duration::from_millis(80) {
-        assert!(together < singly, "{together:?} for all, {singly:?} for 16");
+        assert!(
+            together < 4 * singly,
+            "{together:?} for all, {singly:?} for 16"
+        );
     }
     // Of two for one slot the last counts.
     outer.insert_all(&[(0, &inner[5]), (1, &inner[6]), (0, &inner[7])])?;

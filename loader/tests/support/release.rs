@@ -20,10 +20,16 @@ pub(crate) fn running() -> KernelVersion {
     KernelVersion::from_release(&release).expect("a kernel version")
 }
 
-/// Why a test cannot run before `version`, if this kernel is older.
+/// As [`older`], with what is missing.
 pub(crate) fn lacks(version: KernelVersion, what: &str) -> Option<String> {
     let running = running();
     (running < version).then(|| format!("Linux {running} has no {what}"))
+}
+
+/// Why a test cannot run before `version`, if this kernel is older.
+pub(crate) fn older(version: KernelVersion) -> Option<String> {
+    let running = running();
+    (running < version).then(|| format!("this is Linux {running}, it needs {version}"))
 }
 
 /// A trial, or with a reason one that is ignored, whose name gives the reason.

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::job::{self, Job, Program};
+use super::kernel::Kernel;
 use crate::{bench_objects, repo};
 
 /// The applets that the scripts and tests call.
@@ -25,8 +26,8 @@ const BENCH_OBJECTS: [&str; 3] = ["slots-64", "slots-512", "outers-64x8"];
 const DIRECTORIES: [&str; 4] = ["fixtures", "snapshots", "schema", "cli/tests"];
 const PACKAGES: [&str; 2] = ["loader", "cli"];
 
-/// Makes `initramfs` below `work`.
-pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
+/// Makes `initramfs` below `work`, for any of the kernels.
+pub(super) fn build(work: &Path, jobs: &[Job], kernels: &[Kernel]) -> Result<PathBuf> {
     let tree = tempfile::tempdir_in(work).context("cannot make a directory for the image")?;
     let tree = tree.path();
     let root = repo::root()?;
@@ -65,6 +66,10 @@ pub(super) fn build(work: &Path, jobs: &[Job]) -> Result<PathBuf> {
     }
     if jobs.iter().any(|job| job.name == "others") {
         place(tree, &repo::which("bpftool")?, Path::new("/bin/bpftool"))?;
+    }
+    for kernel in kernels {
+        let name = kernel.config.file_name().context("a file has a name")?;
+        copy(tree, &kernel.config, &Path::new("/boot").join(name))?;
     }
     for package in PACKAGES {
         fs::create_dir_all(below(tree, &root.join(package)))?;

@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 
 use crate::cargo;
 
-/// All tests of the loader but `weight`, which asks cargo; those of the command that load; `smoke`
-/// and `bench`.
+/// All tests of the loader but `weight`, which asks cargo, and `rules`, which were measured on one
+/// kernel; those of the command that load; `smoke` and `bench`.
 const DEFAULT: [&str; 23] = [
     "lib",
     "codes",
@@ -20,12 +20,12 @@ const DEFAULT: [&str; 23] = [
     "maps",
     "kconfig",
     "link",
-    "rules",
     "parity",
     "programs",
     "program_pins",
     "differential",
     "others",
+    "handover",
     "cli/load",
     "cli/pins",
     "cli/programs",
@@ -68,7 +68,13 @@ impl Job {
             Program::Smoke | Program::Bench => format!("/vm/{}", self.file()),
         };
         let filter = self.filter.as_deref().unwrap_or_default();
-        format!("{} {LIMIT} {command} {filter}\n", self.name)
+        // cargo starts a test in the directory of its package.
+        let directory = match &self.program {
+            Program::Test(_) if self.name.starts_with("cli/") => "cli",
+            Program::Test(_) => "loader",
+            Program::Smoke | Program::Bench => ".",
+        };
+        format!("{} {LIMIT} {directory} {command} {filter}\n", self.name)
             .trim_end()
             .to_owned()
             + "\n"

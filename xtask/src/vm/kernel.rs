@@ -10,6 +10,8 @@ pub(super) struct Kernel {
     /// Debian's name of its package.
     pub(super) package: String,
     pub(super) image: PathBuf,
+    /// What it was configured with, named as in `/boot`.
+    pub(super) config: PathBuf,
 }
 
 /// The newest kernel of a release that apt offers; what was fetched before is used again.
@@ -26,14 +28,20 @@ pub(super) fn fetch(work: &Path, release: &str) -> Result<Kernel> {
         std::fs::create_dir_all(&dir)?;
         download(&dir, &package)?;
     }
-    let image = std::fs::read_dir(dir.join("boot"))?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| {
-            path.file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz"))
-        })
-        .with_context(|| format!("{package} holds no kernel"))?;
-    Ok(Kernel { package, image })
+    let file = |prefix: &str| {
+        std::fs::read_dir(dir.join("boot"))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with(prefix))
+            })
+            .with_context(|| format!("{package} holds no {prefix}*"))
+    };
+    Ok(Kernel {
+        image: file("vmlinuz-")?,
+        config: file("config-")?,
+        package,
+    })
 }
 
 fn newest(release: &str) -> Result<Option<String>> {
