@@ -94,6 +94,8 @@ pub unsafe extern "C" fn syscall(
     e: c_long,
     f: c_long,
 ) -> c_long {
+    // SAFETY: the kernel is about to read the attribute, `c` bytes at `b`.
+    let batch = unsafe { batch_of(number, a, b as *const c_void, c) };
     // SAFETY: the caller's arguments, handed on.
     let result = unsafe { real()(number, a, b, c, d, e, f) };
     if number != libc::SYS_bpf {
@@ -111,7 +113,18 @@ pub unsafe extern "C" fn syscall(
     };
     if is_recording() {
         // SAFETY: pointers in the attribute were good for the kernel a moment ago.
-        let calls = unsafe { describe(command, &attr, u32::try_from(c).unwrap_or(0), outcome) };
+        let mut calls = unsafe { describe(command, &attr, u32::try_from(c).unwrap_or(0), outcome) };
+        if let Some(mut slots) = batch {
+            // SAFETY: the call was one for a batch. A kernel without batches leaves the count alone.
+            let done = unsafe { attr.batch.count } as usize;
+            if outcome.is_err() {
+                slots.truncate(if done < slots.len() { done } else { 0 });
+            }
+            // One that was ended half-way is no call that failed.
+            if !slots.is_empty() {
+                calls = slots;
+            }
+        }
         if let Some(all) = CALLS
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -123,6 +136,31 @@ pub unsafe extern "C" fn syscall(
     // SAFETY: as above.
     unsafe { *libc::__errno_location() = errno };
     result
+}
+
+/// The slots of a batch, before the call: bpfplan takes back what a batch has not done yet, and then
+/// its values are gone.
+unsafe fn batch_of(
+    number: c_long,
+    command: c_long,
+    attr: *const c_void,
+    length: c_long,
+) -> Option<Vec<Call>> {
+    let is_batch = number == libc::SYS_bpf && command == c_long::from(sys::BPF_MAP_UPDATE_BATCH);
+    if !is_batch || !is_recording() {
+        return None;
+    }
+    // SAFETY: the caller vouches for the attribute, and for what a batch in it points to.
+    unsafe {
+        let batch = read_attr(attr, usize::try_from(length).unwrap_or(0)).batch;
+        Some(slot_call(
+            batch.map_fd,
+            batch.keys,
+            batch.values,
+            batch.count,
+            true,
+        ))
+    }
 }
 
 fn is_recording() -> bool {
@@ -183,10 +221,8 @@ unsafe fn describe(
                     false,
                 )
             }
-            sys::BPF_MAP_UPDATE_BATCH if outcome.is_ok() => {
-                let batch = attr.batch;
-                slot_call(batch.map_fd, batch.keys, batch.values, batch.count, true)
-            }
+            // `batch_of` has read it.
+            sys::BPF_MAP_UPDATE_BATCH if outcome.is_ok() => Vec::new(),
             sys::BPF_MAP_FREEZE if outcome.is_ok() => vec![Call::Freeze {
                 map: name_of(attr.__bindgen_anon_2.map_fd),
             }],
