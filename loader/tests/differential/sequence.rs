@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use bpfplan_plan::rules::KernelVersion;
 use libtest_mimic::Failed;
 
 use crate::recorder::{Call, CreateAttr};
+use crate::support::release;
 
 /// libbpf's probes create maps as well; these are their names (`features.c` in libbpf).
 const PROBES: [&str; 4] = ["libbpf_mmap", "libbpf_global", "libbpf_det_bind", "arr"];
@@ -162,9 +164,12 @@ fn only_what_is_needed(ours: &[Call], probes: usize) -> Result<(), Failed> {
     {
         return Err("a slot was filled before all maps existed".into());
     }
-    if ours
-        .iter()
-        .any(|call| matches!(call, Call::Slot { batch: false, .. }))
+    // Older kernels wait for each element of a batch, and threads fill the rest of it.
+    let waits_once = KernelVersion { major: 6, minor: 8 };
+    if release::running() >= waits_once
+        && ours
+            .iter()
+            .any(|call| matches!(call, Call::Slot { batch: false, .. }))
     {
         return Err(
             "this kernel has batches for outer maps, and slots were filled one by one".into(),
