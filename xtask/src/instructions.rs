@@ -34,8 +34,8 @@ const ALLOWED: u64 = 5;
 
 /// glibc's choices that a machine, an address or an order would make differently each time.
 ///
-/// String functions: `rep movsb` above all, which valgrind counts as one instruction a byte, and
-/// which memcpy takes or leaves by length and alignment. The heap: what a hash table's random seed
+/// String functions, whose variants a machine, a length or an alignment may choose; that they have
+/// changed a count was not seen, only suspected. The heap, which was: what a hash table's random seed
 /// frees in another order is merged and split in another way, up to a percent of all; with room in
 /// the thread's cache for everything, each call costs the same. Nothing is mapped or given back.
 const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX2,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM,-SSSE3\
