@@ -30,7 +30,8 @@ pub(crate) struct Measured {
     /// Object to what the loader makes of it, without a kernel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) open_instructions: Option<u64>,
-    /// System calls of a process that loads once: `bpf`, and all others.
+    /// System calls of a process that loads once, less those of one that does not: `bpf`, and all
+    /// others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) calls: Option<(u64, u64)>,
     /// Peak memory of a process that loads once, in KiB.

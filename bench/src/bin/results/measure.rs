@@ -183,12 +183,21 @@ impl<'a> Subject<'a> {
         Ok(one?.saturating_sub(none?))
     }
 
-    /// `bpf` calls and all others of a process that loads once.
+    /// `bpf` calls and all others of a process that loads once, less those of one that does not.
     fn calls(&self, loader: Loader) -> Result<(u64, u64)> {
+        let [none, one] = [0, 1].map(|repetitions| self.calls_of(loader, repetitions));
+        let ((bpf, others), (idle_bpf, idle_others)) = (one?, none?);
+        Ok((
+            bpf.saturating_sub(idle_bpf),
+            others.saturating_sub(idle_others),
+        ))
+    }
+
+    fn calls_of(&self, loader: Loader, repetitions: usize) -> Result<(u64, u64)> {
         let log = self.work.join("strace");
         let mut command = under(
             Command::new("strace").args(["-f", "-qq", "-o"]).arg(&log),
-            &self.load(loader, 1)?,
+            &self.load(loader, repetitions)?,
         );
         said(&mut command)?;
         let (mut bpf, mut others) = (0, 0);

@@ -77,7 +77,7 @@ pub(crate) fn markdown(figures: &Figures) -> String {
         },
     );
     section(
-        "System calls of a process that loads once: `bpf` + others",
+        "System calls of a load: `bpf` + others",
         &names(&Loader::ALL),
         &|object, column| {
             let measured = of(object, &Loader::ALL, column);
