@@ -29,8 +29,10 @@ fn main() -> ExitCode {
     let done = match (mode, Times::parse(rest), rest) {
         ("prep", _, [out]) => prep(file, out),
         ("open", Some(times), _) => open(file, times),
-        ("load", Some(times), _) => load(file, times, ours::open),
-        ("exec", Some(times), _) => load(file, times, |bytes| Ok(format::read(bytes)?)),
+        ("load", Some(times), _) => load(file, times, |bytes| ours::open(&bytes)),
+        ("exec", Some(times), _) => {
+            load(file, times, |bytes| Ok(format::read_shared(&bytes.into())?))
+        }
         _ => return usage(),
     };
     match done {
@@ -68,11 +70,11 @@ fn open(object: &str, times: Times) -> Result<()> {
 }
 
 /// `read` makes the plan of the file's bytes.
-fn load(file: &str, times: Times, read: fn(&[u8]) -> Result<Plan>) -> Result<()> {
+fn load(file: &str, times: Times, read: fn(Vec<u8>) -> Result<Plan>) -> Result<()> {
     let (mut opened, mut loaded, mut total) = Default::default();
     times.repeat(|| {
         let start = Instant::now();
-        let plan = read(&fs::read(file)?)?;
+        let plan = read(fs::read(file)?)?;
         Series::add(&mut opened, start);
         let middle = Instant::now();
         let maps = ours::execute(&plan)?;

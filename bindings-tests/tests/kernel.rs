@@ -205,7 +205,7 @@ fn all_maps_have_names() {
     assert_eq!(count, 0, "the arena comes with the programs");
 }
 
-fn open_names(plan: &[u8]) -> Vec<String> {
+fn open_names(plan: &'static [u8]) -> Vec<String> {
     let plan = OpenPlan::read(plan).unwrap();
     plan.plan()
         .maps
@@ -277,7 +277,7 @@ fn pins_go_if_a_handle_cannot_be_made() {
 fn a_plan_of_another_version_is_refused() {
     let mut plan = fixtures::types_hash::TypesHash::PLAN.to_vec();
     plan[8] = 99;
-    let error = OpenPlan::read(&plan).unwrap_err();
+    let error = OpenPlan::read(plan).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Plan);
     assert!(error.to_string().contains("version 99"), "{error}");
     assert!(

@@ -50,7 +50,7 @@ pub(crate) fn read(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnosti
     };
     let file = read_bytes(path)?;
     let result = if format::is_plan(&file.bytes) {
-        read_plan(&file)
+        read_plan(file)
     } else {
         compile_object(file, hash)
     };
@@ -112,8 +112,8 @@ impl Input {
     }
 }
 
-fn read_plan(file: &Bytes) -> Result<Input, Vec<Diagnostic>> {
-    let plan = format::read(&file.bytes).map_err(|error| {
+fn read_plan(file: Bytes) -> Result<Input, Vec<Diagnostic>> {
+    let plan = format::read_shared(&file.bytes.into()).map_err(|error| {
         vec![
             Diagnostic::error(codes::NOT_A_PLAN, error.to_string())
                 .help("make the plan again from its object with `bpfplan compile`"),

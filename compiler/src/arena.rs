@@ -2,7 +2,7 @@
 
 use bpfplan_plan::contents::stored;
 use bpfplan_plan::types::TypeId;
-use bpfplan_plan::{Contents, Data, Diagnostic, Map, MaxEntries};
+use bpfplan_plan::{Bytes, Contents, Data, Diagnostic, Map, MaxEntries};
 
 use crate::codes;
 use crate::elf::{Elf, Role, Section};
@@ -69,6 +69,6 @@ pub(crate) fn attach(
     }
     (!bytes.is_empty()).then(|| Contents {
         map: arena.name.clone(),
-        bytes: bytes.to_vec(),
+        bytes: Bytes::copy_from_slice(bytes),
     })
 }

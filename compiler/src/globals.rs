@@ -3,7 +3,7 @@
 use bpfplan_plan::contents::{MAX_TOTAL, stored};
 use bpfplan_plan::model::{Contents, Data, Map};
 use bpfplan_plan::types::TypeId;
-use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Pinning, uapi};
+use bpfplan_plan::{Bytes, Diagnostic, MapType, MaxEntries, Pinning, uapi};
 use foldhash::{HashMap, HashSet};
 use object::elf::{SHT_REL, SHT_RELA};
 
@@ -200,7 +200,7 @@ impl Global<'_> {
     pub(crate) fn contents(&self) -> Option<Contents> {
         (!self.bytes.is_empty()).then(|| Contents {
             map: self.name.clone(),
-            bytes: self.bytes.to_vec(),
+            bytes: Bytes::copy_from_slice(self.bytes),
         })
     }
 }

@@ -132,7 +132,7 @@ fn plan(
         jump_tables: programs::jump_tables(elf),
         types: maps.types,
         kernel_types: maps.kernel_types,
-        btf: maps.btf,
+        btf: maps.btf.into(),
         contents: maps.contents,
     };
     if options.hash {

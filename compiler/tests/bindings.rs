@@ -32,7 +32,7 @@ fn plan(types: Vec<Type>, size: u32) -> Plan {
     map.btf = None;
     plan.types = types;
     plan.kernel_types = 0;
-    plan.btf = Vec::new();
+    plan.btf = bpfplan_plan::Bytes::new();
     plan
 }
 

@@ -1,5 +1,7 @@
 //! Writing the initial contents of maps, and freezing them.
 
+use std::borrow::Cow;
+
 use bpfplan_plan::rules::Call;
 use bpfplan_plan::{Code, Diagnostic, Map};
 
@@ -23,7 +25,7 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// The value of the only element of a map of global data, or of kernel configuration values.
-    pub(crate) fn initial_value(&self, map: &Map) -> Result<Vec<u8>, Errno> {
+    pub(crate) fn initial_value(&self, map: &Map) -> Result<Cow<'_, [u8]>, Errno> {
         let bytes = if map.externs.is_empty() {
             let bytes = self.contents.get(map.name.as_str()).copied();
             bytes.unwrap_or_default()
@@ -58,13 +60,16 @@ impl<K: Kernel> Load<'_, K> {
 }
 
 /// `size` bytes that begin with `bytes`. Validation has bounded the size.
-fn padded(bytes: &[u8], size: u32) -> Result<Vec<u8>, Errno> {
+fn padded(bytes: &[u8], size: u32) -> Result<Cow<'_, [u8]>, Errno> {
     let size = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
+    if bytes.len() == size {
+        return Ok(bytes.into());
+    }
     let mut value = Vec::new();
     value
         .try_reserve_exact(size)
         .map_err(|_| Errno(libc::ENOMEM))?;
     value.extend_from_slice(bytes);
     value.resize(size, 0);
-    Ok(value)
+    Ok(value.into())
 }

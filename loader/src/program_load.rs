@@ -1,5 +1,6 @@
 //! The steps of a load that are about programs.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::CString;
 
@@ -50,7 +51,8 @@ impl<K: Kernel> Load<'_, K> {
                 .data
                 .as_ref()
                 .filter(|_| fd.is_none() && !map.is_arena());
-            let contents = data.map(|_| self.initial_value(map)).transpose();
+            let contents = data.map(|_| self.initial_value(map).map(Cow::into_owned));
+            let contents = contents.transpose();
             let contents = contents.map_err(|errno| {
                 let message = format!("preparing its initial contents failed: {errno}");
                 Diagnostic::error(codes::CONTENTS_REFUSED, message).map(&map.name)

@@ -132,7 +132,7 @@ impl Record {
             sha256: plan.object.sha256.clone(),
             made_directory: pins.create,
             btf: if has_types(&maps) {
-                plan.btf.clone()
+                plan.btf.to_vec()
             } else {
                 Vec::new()
             },

@@ -212,7 +212,9 @@ fn refuses_what_it_does_not_load() {
 #[test]
 fn refuses_an_invalid_plan() {
     let mut plan = array_of_maps();
-    plan.btf[0] ^= 1;
+    let mut btf = plan.btf.to_vec();
+    btf[0] ^= 1;
+    plan.btf = btf.into();
     assert_eq!(refusal(&plan, &hold()).kind, ErrorKind::Plan);
     let mut plan = array_of_maps();
     plan.maps[1].slots[0].target = SlotTarget::Map("nobody".to_owned());

@@ -71,7 +71,7 @@ impl Plan {
         let contents: HashMap<&str, &[u8]> = self
             .contents
             .iter()
-            .map(|contents| (contents.map.as_str(), contents.bytes.as_slice()))
+            .map(|contents| (contents.map.as_str(), contents.bytes.as_ref()))
             .collect();
         for map in &mut self.maps {
             if let Some(data) = &mut map.data {
@@ -86,7 +86,7 @@ impl Plan {
     pub fn contents_by_map(&self) -> HashMap<&str, &[u8]> {
         let contents = self.contents.iter();
         contents
-            .map(|contents| (contents.map.as_str(), contents.bytes.as_slice()))
+            .map(|contents| (contents.map.as_str(), contents.bytes.as_ref()))
             .collect()
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Both are complete and both load. An unknown version or field is refused, never guessed.
 
+use ::bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -53,8 +54,21 @@ pub fn is_plan(bytes: &[u8]) -> bool {
 /// # Errors
 /// [`FormatError`]; memory stays in proportion to the input.
 pub fn read(bytes: &[u8]) -> Result<Plan, FormatError> {
+    read_form(bytes, None)
+}
+
+/// As [`read`], without copying what the kernel gets as it is: the BTF blob and the contents of a
+/// binary plan are parts of `bytes`, which live on as long as these do.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_shared(bytes: &Bytes) -> Result<Plan, FormatError> {
+    read_form(bytes, Some(bytes))
+}
+
+fn read_form(bytes: &[u8], whole: Option<&Bytes>) -> Result<Plan, FormatError> {
     if bytes.starts_with(&MAGIC) {
-        read_binary(bytes)
+        read_binary(bytes, whole)
     } else if starts_with_brace(bytes) {
         read_json(bytes)
     } else {
@@ -95,7 +109,7 @@ fn read_json(bytes: &[u8]) -> Result<Plan, FormatError> {
     Ok(serde_json::from_slice(bytes)?)
 }
 
-fn read_binary(bytes: &[u8]) -> Result<Plan, FormatError> {
+fn read_binary(bytes: &[u8], whole: Option<&Bytes>) -> Result<Plan, FormatError> {
     let body = bytes.strip_prefix(&MAGIC).ok_or(FormatError::NotAPlan)?;
     let (version, body) = body.split_first_chunk().ok_or(FormatError::NotAPlan)?;
     let version = u32::from_le_bytes(*version);
@@ -104,7 +118,7 @@ fn read_binary(bytes: &[u8]) -> Result<Plan, FormatError> {
             found: version.into(),
         });
     }
-    let (plan, rest) = binary::read(body)?;
+    let (plan, rest) = binary::read(body, whole)?;
     if !rest.is_empty() {
         return Err(FormatError::TrailingBytes(rest.len()));
     }

@@ -32,6 +32,7 @@ pub mod types;
 pub mod uapi;
 pub mod validate;
 
+pub use ::bytes::Bytes;
 pub use diagnostic::{Code, Diagnostic, Label, Severity};
 pub use model::{
     BtfIds, Contents, Data, Endianness, Extern, ExternKind, Map, MapType, MaxEntries, Object,

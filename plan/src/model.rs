@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Type, TypeId};
@@ -41,7 +42,7 @@ pub struct Plan {
         feature = "schema",
         schemars(with = "crate::format::bytes::BytesSchema")
     )]
-    pub btf: Vec<u8>,
+    pub btf: Bytes,
     /// The initial contents of the maps that have some other than zeros, in the order of the maps.
     pub contents: Vec<Contents>,
 }
@@ -420,7 +421,7 @@ pub struct Contents {
         feature = "schema",
         schemars(with = "crate::format::bytes::BytesSchema")
     )]
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// Where something is declared: file and line of the source, from DWARF, never a guess.

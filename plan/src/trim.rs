@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
+
 use crate::btf::{EncodeError, encode};
 use crate::model::{BtfIds, Map, Plan};
 use crate::types::{Type, TypeId};
@@ -28,9 +30,9 @@ pub(crate) fn trim(plan: &mut Plan) -> Result<(), EncodeError> {
     let trimmed = selection.finish();
     let kernel = trimmed.get(..kernel_types).unwrap_or_default();
     plan.btf = if kernel.is_empty() {
-        Vec::new()
+        Bytes::new()
     } else {
-        encode(kernel, plan.object.endianness)?
+        encode(kernel, plan.object.endianness)?.into()
     };
     plan.kernel_types = u32::try_from(kernel_types).unwrap_or(u32::MAX);
     plan.types = trimmed;

@@ -13,7 +13,7 @@ mod support;
 use std::path::PathBuf;
 
 use bpfplan_plan::format::{self, FormatError, MAGIC};
-use bpfplan_plan::{Plan, rules, validate};
+use bpfplan_plan::{Bytes, Plan, rules, validate};
 use proptest::prelude::*;
 use support::{sample, strategy};
 
@@ -29,6 +29,18 @@ proptest! {
         let bytes = format::to_binary(&plan).unwrap();
         prop_assert!(format::is_plan(&bytes));
         prop_assert_eq!(format::read(&bytes).unwrap(), plan);
+    }
+
+    #[test]
+    fn shared_plans_are_the_same(plan in strategy::plan()) {
+        let bytes = Bytes::from(format::to_binary(&plan).unwrap());
+        let shared = format::read_shared(&bytes).unwrap();
+        let inside = bytes.as_ptr_range();
+        let blobs = shared.contents.iter().map(|contents| &contents.bytes);
+        for blob in blobs.chain([&shared.btf]).filter(|blob| !blob.is_empty()) {
+            prop_assert!(inside.contains(&blob.as_ptr()), "a copy");
+        }
+        prop_assert_eq!(shared, plan);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod support;
 
 use bpfplan_plan::types::{Composite, Member, SecVar, Type};
 use bpfplan_plan::{
-    BtfIds, Code, Contents, Data, Diagnostic, Extern, ExternKind, Map, MapType, MaxEntries,
+    BtfIds, Bytes, Code, Contents, Data, Diagnostic, Extern, ExternKind, Map, MapType, MaxEntries,
     Pinning, Plan, Slot, SlotTarget, Step, TypeId, WithPrograms, btf, codes, uapi, validate,
 };
 use support::sample;
@@ -32,6 +32,13 @@ fn refused(code: Code, change: impl FnOnce(&mut Plan)) -> Diagnostic {
     };
     assert_eq!(one.code, code, "{one}");
     one.clone()
+}
+
+/// Changes bytes that plans share.
+fn edit(bytes: &mut Bytes, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut changed = bytes.to_vec();
+    change(&mut changed);
+    *bytes = changed.into();
 }
 
 /// Adds types that the kernel does not get.
@@ -147,19 +154,23 @@ fn contents() {
             ..map.clone()
         }
     });
-    refused(codes::PLAN_CONTENTS, |plan| plan.contents[0].bytes[0] = 8);
-    refused(codes::PLAN_CONTENTS, |plan| plan.contents[0].bytes.push(0));
+    refused(codes::PLAN_CONTENTS, |plan| {
+        edit(&mut plan.contents[0].bytes, |bytes| bytes[0] = 8)
+    });
+    refused(codes::PLAN_CONTENTS, |plan| {
+        edit(&mut plan.contents[0].bytes, |bytes| bytes.push(0))
+    });
     refused(codes::PLAN_CONTENTS, |plan| plan.contents.swap(0, 1));
     refused(codes::PLAN_CONTENTS, |plan| {
         plan.contents.push(Contents {
             map: "flow.bss".into(),
-            bytes: Vec::new(),
+            bytes: Bytes::new(),
         });
     });
     refused(codes::PLAN_CONTENTS, |plan| {
         plan.contents.push(Contents {
             map: "lut_0".into(),
-            bytes: vec![1],
+            bytes: vec![1].into(),
         });
     });
     // Said before anything of that size is hashed or allocated.
@@ -293,7 +304,8 @@ fn types_refer_to_types() {
             name: "flow_t".into(),
             to: TypeId(5),
         };
-        plan.btf = btf::encode(&plan.types[..4], plan.object.endianness).unwrap();
+        let blob = btf::encode(&plan.types[..4], plan.object.endianness);
+        plan.btf = blob.unwrap().into();
     });
     assert_eq!(found.len(), 1, "{found:#?}");
 }
@@ -352,8 +364,12 @@ fn walking_types_ends() {
 
 #[test]
 fn the_kernel_gets_what_the_plan_shows() {
-    refused(codes::PLAN_BTF, |plan| plan.btf[30] ^= 1);
-    refused(codes::PLAN_BTF, |plan| plan.btf.push(0));
+    refused(codes::PLAN_BTF, |plan| {
+        edit(&mut plan.btf, |bytes| bytes[30] ^= 1)
+    });
+    refused(codes::PLAN_BTF, |plan| {
+        edit(&mut plan.btf, |bytes| bytes.push(0))
+    });
     refused(codes::PLAN_BTF, |plan| plan.btf.clear());
     refused(codes::PLAN_BTF, |plan| {
         plan.maps[0].value_type = Some(TypeId(3))
@@ -532,7 +548,8 @@ fn with_root(plan: &mut Plan) -> &mut Map {
     // The kernel gets all of them.
     plan.kernel_types = first + 3;
     let kernel = usize::try_from(plan.kernel_types).unwrap();
-    plan.btf = btf::encode(&plan.types[..kernel], plan.object.endianness).unwrap();
+    let blob = btf::encode(&plan.types[..kernel], plan.object.endianness);
+    plan.btf = blob.unwrap().into();
     let mut map = plan.maps[0].clone();
     map.name = "roots".into();
     map.map_type = MapType(uapi::BPF_MAP_TYPE_ARRAY);

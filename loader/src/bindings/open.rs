@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use bpfplan_plan::overrides::{Override, Overrides};
-use bpfplan_plan::{Contents, Diagnostic, Plan, contents, format, validate};
+use bpfplan_plan::overrides::{Overridden, Override, Overrides};
+use bpfplan_plan::{Bytes, Contents, Diagnostic, Plan, contents, format, validate};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::{ErrorKind, LoadError};
@@ -23,13 +23,13 @@ pub struct OpenPlan {
 }
 
 impl OpenPlan {
-    /// Reads a plan in either form.
+    /// Reads a plan in either form; one that is embedded in the program is not copied.
     ///
     /// # Errors
     /// If it is of another version than this loader reads, or no plan.
-    pub fn read(bytes: &[u8]) -> Result<Self, LoadError> {
+    pub fn read(bytes: impl Into<Bytes>) -> Result<Self, LoadError> {
         let failed = |diagnostics| LoadError::new(ErrorKind::Plan, diagnostics);
-        let plan = format::read(bytes).map_err(|error| {
+        let plan = format::read_shared(&bytes.into()).map_err(|error| {
             let help = "build the program again, with one version of bpfplan-compiler and \
                         bpfplan-loader";
             let diagnostic =
@@ -63,7 +63,7 @@ impl OpenPlan {
             std::alloc::handle_alloc_error(std::alloc::Layout::new::<T>());
         };
         let stored = self.plan.contents.iter().find(|stored| stored.map == map);
-        let stored = stored.map_or(&[][..], |stored| &stored.bytes);
+        let stored = stored.map_or(&[][..], |stored| stored.bytes.as_ref());
         let into = value.as_mut_bytes();
         let length = stored.len().min(into.len());
         if let (Some(into), Some(stored)) = (into.get_mut(..length), stored.get(..length)) {
@@ -93,7 +93,14 @@ impl OpenPlan {
     /// A change that the plan cannot have ([`ErrorKind::Refused`]), and those of [`crate::load()`].
     pub fn load(self, options: &LoadOptions) -> Result<LoadedPlan, LoadError> {
         let refused = |diagnostics| LoadError::new(ErrorKind::Refused, diagnostics);
-        let mut overridden = self.overrides.apply(&self.plan).map_err(refused)?;
+        let mut overridden = if self.overrides.is_empty() {
+            Overridden {
+                plan: self.plan,
+                warnings: Vec::new(),
+            }
+        } else {
+            self.overrides.apply(&self.plan).map_err(refused)?
+        };
         for (map, bytes) in self.contents {
             set(&mut overridden.plan, map, &bytes);
         }
@@ -120,7 +127,7 @@ fn set(plan: &mut Plan, name: &str, bytes: &[u8]) {
     let size = usize::try_from(data.size).unwrap_or(usize::MAX);
     let bytes = contents::stored(bytes.get(..size).unwrap_or(bytes));
     let present = plan.contents.iter().find(|stored| stored.map == name);
-    if present.map_or(&[][..], |stored| &stored.bytes) == bytes {
+    if present.map_or(&[][..], |stored| stored.bytes.as_ref()) == bytes {
         return;
     }
     map.data = Some(data.changed(bytes, data.size));
@@ -130,7 +137,7 @@ fn set(plan: &mut Plan, name: &str, bytes: &[u8]) {
     }
     plan.contents.push(Contents {
         map: name.to_owned(),
-        bytes: bytes.to_vec(),
+        bytes: Bytes::copy_from_slice(bytes),
     });
     // Contents stand in the order of the maps.
     let maps = plan.maps.iter();

@@ -62,7 +62,7 @@ impl InnerTemplate {
             };
             MapError::new(Diagnostic::error(codes::TEMPLATE_UNKNOWN, what).map(outer))
         })?;
-        let blob = plan.btf.as_slice().into();
+        let blob = plan.btf.as_ref().into();
         Ok(Self::of_load(map, template, plan, template.btf, &blob))
     }
 

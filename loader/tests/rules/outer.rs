@@ -269,7 +269,7 @@ fn plan(maps: Vec<Map>) -> Plan {
         jump_tables: 0,
         types: Vec::new(),
         kernel_types: 0,
-        btf: Vec::new(),
+        btf: bpfplan_plan::Bytes::new(),
         contents: Vec::new(),
     }
 }

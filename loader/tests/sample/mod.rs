@@ -100,7 +100,7 @@ pub(crate) fn plan(maps: Vec<Map>) -> Plan {
         jump_tables: 0,
         kernel_types: types.len().try_into().expect("few types"),
         types,
-        btf,
+        btf: btf.into(),
         contents: Vec::new(),
     }
 }
@@ -131,11 +131,11 @@ pub(crate) fn global_data() -> Plan {
     plan.contents = vec![
         Contents {
             map: "sample.data".to_owned(),
-            bytes: writable,
+            bytes: writable.into(),
         },
         Contents {
             map: "sample.rodata".to_owned(),
-            bytes: constant,
+            bytes: constant.into(),
         },
     ];
     plan
@@ -166,7 +166,9 @@ fn types() -> Vec<Type> {
 
 /// Replaces the types of a plan and encodes them anew.
 pub(crate) fn with_types(mut plan: Plan, types: Vec<Type>) -> Plan {
-    plan.btf = btf::encode(&types, Endianness::NATIVE).expect("the types encode");
+    plan.btf = btf::encode(&types, Endianness::NATIVE)
+        .expect("the types encode")
+        .into();
     plan.kernel_types = types.len().try_into().expect("few types");
     plan.types = types;
     plan

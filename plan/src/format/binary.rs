@@ -7,12 +7,13 @@
 use std::str;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use postcard::Error;
 use serde::Deserialize;
 
 use crate::model::{
-    BtfIds, Data, Extern, Map, MapType, MaxEntries, Pinning, Plan, Slot, SlotTarget, Source,
-    Template, WithPrograms,
+    BtfIds, Contents, Data, Extern, Map, MapType, MaxEntries, Pinning, Plan, Slot, SlotTarget,
+    Source, Template, WithPrograms,
 };
 use crate::types::TypeId;
 
@@ -24,13 +25,18 @@ const MAP: usize = 18;
 /// Fewest bytes that a slot takes.
 const SLOT: usize = 3;
 
+/// Fewest bytes that contents take.
+const CONTENTS: usize = 2;
+
 /// Fewest bytes that a kernel configuration value takes.
 const EXTERN: usize = 6;
 
-/// Reads a plan; gives what stands after its end as well.
-pub(super) fn read(bytes: &[u8]) -> Result<(Plan, &[u8])> {
+/// Reads a plan; gives what stands after its end as well. `body` is a part of `whole`, which the
+/// plan goes on to share if there is one.
+pub(super) fn read<'a>(body: &'a [u8], whole: Option<&Bytes>) -> Result<(Plan, &'a [u8])> {
     let mut input = Input {
-        rest: bytes,
+        rest: body,
+        whole,
         file: None,
     };
     let plan = Plan {
@@ -41,20 +47,22 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Plan, &[u8])> {
         jump_tables: input.u64()?,
         types: input.value()?,
         kernel_types: input.u32()?,
-        btf: input.bytes()?.to_vec(),
-        contents: input.value()?,
+        btf: input.blob()?,
+        contents: input.list(CONTENTS, Input::contents)?,
     };
     Ok((plan, input.rest))
 }
 
 /// What is left to be read.
-struct Input<'a> {
+struct Input<'a, 'w> {
     rest: &'a [u8],
+    /// What `rest` is a part of.
+    whole: Option<&'w Bytes>,
     /// The source file that was read last.
     file: Option<Arc<str>>,
 }
 
-impl<'a> Input<'a> {
+impl<'a> Input<'a, '_> {
     /// Anything, by postcard's own decoder.
     fn value<T: Deserialize<'a>>(&mut self) -> Result<T> {
         let (value, rest) = postcard::take_from_bytes(self.rest)?;
@@ -128,6 +136,15 @@ impl<'a> Input<'a> {
         let (bytes, rest) = split.ok_or(Error::DeserializeUnexpectedEnd)?;
         self.rest = rest;
         Ok(bytes)
+    }
+
+    /// Bytes that the kernel gets as they are: shared, or copied where there is nothing to share.
+    fn blob(&mut self) -> Result<Bytes> {
+        let bytes = self.bytes()?;
+        Ok(match self.whole {
+            Some(whole) => whole.slice_ref(bytes),
+            None => Bytes::copy_from_slice(bytes),
+        })
     }
 
     fn string(&mut self) -> Result<String> {
@@ -225,6 +242,13 @@ impl<'a> Input<'a> {
             SlotTarget::Map(name)
         };
         Ok(Slot { index, target })
+    }
+
+    fn contents(&mut self) -> Result<Contents> {
+        Ok(Contents {
+            map: self.string()?,
+            bytes: self.blob()?,
+        })
     }
 
     fn source(&mut self) -> Result<Source> {

@@ -28,7 +28,11 @@ pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S:
 ///
 /// # Errors
 /// Those of the deserializer, and text that is not base64.
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+pub fn deserialize<'de, D, B>(deserializer: D) -> Result<B, D::Error>
+where
+    D: Deserializer<'de>,
+    B: From<Vec<u8>>,
+{
     if deserializer.is_human_readable() {
         let lines: Vec<String> = Vec::deserialize(deserializer)?;
         let mut bytes = Vec::new();
@@ -37,9 +41,9 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>
                 .decode_vec(line, &mut bytes)
                 .map_err(D::Error::custom)?;
         }
-        Ok(bytes)
+        Ok(bytes.into())
     } else {
         let bytes: &[u8] = Deserialize::deserialize(deserializer)?;
-        Ok(bytes.to_vec())
+        Ok(bytes.to_vec().into())
     }
 }

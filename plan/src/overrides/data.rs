@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use bytes::Bytes;
+
 use super::Override;
 use super::field::Wrong;
 use super::problem::{self, List};
@@ -130,7 +132,7 @@ fn twice(map: Option<&Map>, set: &Override, other: &Override) -> Diagnostic {
 /// `value_size` says.
 pub(super) fn store(plan: &mut Plan, mut changed: HashMap<usize, Vec<u8>>) {
     let old = std::mem::take(&mut plan.contents);
-    let mut old: HashMap<String, Vec<u8>> = old
+    let mut old: HashMap<String, Bytes> = old
         .into_iter()
         .map(|contents| (contents.map, contents.bytes))
         .collect();
@@ -139,7 +141,7 @@ pub(super) fn store(plan: &mut Plan, mut changed: HashMap<usize, Vec<u8>>) {
         let bytes = match changed.remove(&index) {
             Some(bytes) => {
                 *data = data.changed(&bytes, map.value_size);
-                bytes
+                bytes.into()
             }
             None => old.remove(&map.name).unwrap_or_default(),
         };

@@ -74,7 +74,7 @@ fn plan(types: Vec<Type>, variables: &[(&str, u32)], endianness: Endianness) -> 
     });
     let section = u32::try_from(plan.types.len()).unwrap();
     plan.kernel_types = section;
-    plan.btf = btf::encode(&plan.types, endianness).unwrap();
+    plan.btf = btf::encode(&plan.types, endianness).unwrap().into();
     plan.maps.push(Map {
         map_flags: uapi::BPF_F_RDONLY_PROG,
         value_type: Some(TypeId(section)),

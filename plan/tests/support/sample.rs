@@ -25,13 +25,15 @@ pub fn plan() -> Plan {
             section: "xdp".into(),
         }],
         jump_tables: 24,
-        btf: btf::encode(&types[..kernel_types], Endianness::Little).expect("small types"),
+        btf: btf::encode(&types[..kernel_types], Endianness::Little)
+            .expect("small types")
+            .into(),
         types,
         kernel_types: 4,
         contents: vec![
             Contents {
                 map: "flow.data".into(),
-                bytes: vec![7, 0, 1],
+                bytes: vec![7, 0, 1].into(),
             },
             Contents {
                 map: ".rodata.limits".into(),

@@ -33,7 +33,7 @@ pub fn plan() -> impl Strategy<Value = Plan> {
                 jump_tables: numbers.1,
                 types,
                 kernel_types: numbers.0,
-                btf,
+                btf: btf.into(),
                 contents,
             },
         )
@@ -176,7 +176,10 @@ fn data() -> impl Strategy<Value = Data> {
 }
 
 fn contents() -> impl Strategy<Value = Contents> {
-    (text(), vec(any::<u8>(), 0..100)).prop_map(|(map, bytes)| Contents { map, bytes })
+    (text(), vec(any::<u8>(), 0..100)).prop_map(|(map, bytes)| Contents {
+        map,
+        bytes: bytes.into(),
+    })
 }
 
 fn source() -> impl Strategy<Value = Source> {

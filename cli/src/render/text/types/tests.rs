@@ -42,7 +42,7 @@ fn plan(types: Vec<Type>) -> Plan {
         jump_tables: 0,
         types,
         kernel_types: 0,
-        btf: Vec::new(),
+        btf: bpfplan_plan::Bytes::new(),
         contents: Vec::new(),
     }
 }
