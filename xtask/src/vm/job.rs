@@ -56,6 +56,17 @@ pub(super) enum Program {
 }
 
 impl Job {
+    /// A test that was not built.
+    #[cfg(test)]
+    pub(super) fn of_nothing(name: &str) -> Self {
+        let (name, filter) = name.split_once(':').unwrap_or((name, ""));
+        Self {
+            name: name.to_owned(),
+            program: Program::Test(PathBuf::new()),
+            filter: Some(filter.to_owned()),
+        }
+    }
+
     /// The file name in the machine.
     pub(super) fn file(&self) -> String {
         self.name.replace('/', "-")
