@@ -116,6 +116,11 @@ fn same_as_libbpf(fixture: &Fixture, plan: &Plan) -> Result<(), Failed> {
             }
             let name = bpfplan_plan::rules::errno_name(errno);
             let said = first.notes.iter().any(|note| note.contains(&name));
+            // libbpf has got no further than the maps, which bpfplan makes on purpose; what an older
+            // kernel says of the programs, it says to bpfplan alone.
+            if !measured && fixture.deviates.is_some() && !maps_load(fixture) {
+                return Ok(());
+            }
             // What the kernel would refuse is foreseen now and then, with another reason.
             if first.code == codes::PROGRAMS_REFUSED && !first.message.contains(&name)
                 || first.code == codes::PROGRAM_NOT_LOADED && !said
