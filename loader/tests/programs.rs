@@ -20,7 +20,7 @@ use bpfplan_plan::{Endianness, Pinning, Plan, SlotTarget, uapi};
 use libtest_mimic::Failed;
 use support::fixtures::{self, Expectation, Fixture};
 use support::kernel_view;
-use support::libbpf::Object;
+use support::libbpf::{self, Object};
 use support::release;
 
 fn main() {
@@ -36,7 +36,7 @@ fn main() {
         {
             let name = format!("programs_accept_our_maps::{}", fixture.name);
             let (fixture, plan) = (fixture.clone(), plan.clone());
-            let skipped = refused_by_this_kernel(&fixture);
+            let skipped = libbpf::refused_by_this_kernel(&fixture.object);
             over_our_maps += 1;
             trials.push(release::unless(skipped, &name, move || {
                 programs_accept_our_maps(&fixture, &plan)
@@ -61,18 +61,6 @@ fn main() {
     assert!(over_our_maps >= 10, "only {over_our_maps} fixtures");
     assert!(like_libbpf >= 30, "only {like_libbpf} fixtures");
     support::privilege::run(trials)
-}
-
-/// Why a kernel older than the fixtures refuses the programs, with libbpf's own maps as well.
-fn refused_by_this_kernel(fixture: &Fixture) -> Option<String> {
-    let running = release::running();
-    if running >= release::MEASURED {
-        return None;
-    }
-    let errno = Object::open(&fixture.object).ok()?.load().err()?;
-    Some(format!(
-        "Linux {running} refuses the programs with libbpf's own maps as well (errno {errno})"
-    ))
 }
 
 /// What the source says that libbpf answers when the programs are loaded, too.
@@ -128,6 +116,11 @@ fn same_as_libbpf(fixture: &Fixture, plan: &Plan) -> Result<(), Failed> {
             }
             let name = bpfplan_plan::rules::errno_name(errno);
             let said = first.notes.iter().any(|note| note.contains(&name));
+            // libbpf has got no further than the maps, which bpfplan makes on purpose; what an older
+            // kernel says of the programs, it says to bpfplan alone.
+            if !measured && fixture.deviates.is_some() && !maps_load(fixture) {
+                return Ok(());
+            }
             // What the kernel would refuse is foreseen now and then, with another reason.
             if first.code == codes::PROGRAMS_REFUSED && !first.message.contains(&name)
                 || first.code == codes::PROGRAM_NOT_LOADED && !said

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
@@ -39,7 +39,15 @@ pub(crate) struct Fake {
     pub(crate) interrupted_after: Option<usize>,
     pub(crate) batches: AtomicUsize,
     pub(crate) singles: AtomicUsize,
+    /// The first grace period ends when so many updates wait for it.
+    pub(crate) together: usize,
+    /// Updates that wait now, and the most that ever did at the same time.
+    waiting: AtomicUsize,
+    pub(crate) at_once: AtomicUsize,
 }
+
+/// A test that waits so long has failed.
+const GIVE_UP: Duration = Duration::from_secs(20);
 
 impl Fake {
     /// A hash map with keys and values of 4 bytes.
@@ -69,6 +77,9 @@ impl Fake {
             interrupted_after: None,
             batches: AtomicUsize::new(0),
             singles: AtomicUsize::new(0),
+            together: 1,
+            waiting: AtomicUsize::new(0),
+            at_once: AtomicUsize::new(0),
         }
     }
 
@@ -86,6 +97,17 @@ impl Fake {
 
     pub(crate) fn keys(&self) -> Vec<u32> {
         self.lock().keys().map(|key| number(key)).collect()
+    }
+
+    /// A grace period, as far as it can be told without a clock.
+    fn wait(&self) {
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        self.at_once.fetch_max(waiting, Ordering::SeqCst);
+        let begin = Instant::now();
+        while self.at_once.load(Ordering::SeqCst) < self.together && begin.elapsed() < GIVE_UP {
+            thread::yield_now();
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn put(&self, key: &[u8], value: &[u8]) -> Result<(), Errno> {
@@ -149,7 +171,9 @@ impl Elements for Fake {
 
     fn update(&self, key: &[u8], value: &[u8], _flags: u64) -> Result<(), Errno> {
         self.singles.fetch_add(1, Ordering::SeqCst);
-        self.put(key, value)
+        self.put(key, value)?;
+        self.wait();
+        Ok(())
     }
 
     fn delete(&self, key: &[u8]) -> Result<(), Errno> {

@@ -60,9 +60,8 @@ pub(crate) fn contents(calls: &[Call]) -> Vec<Call> {
     calls.iter().filter(wanted).cloned().collect()
 }
 
-/// Whether the kernel refused BTF: that of libbpf's whole object, or our small one.
-///
-/// libbpf's probes of this kernel's BTF features all succeed.
+/// Whether the kernel refused BTF: that of libbpf's whole object, or our small one. libbpf has
+/// probed before it is recorded: an older kernel refuses the BTF of some probes.
 pub(crate) fn btf_was_refused(calls: &[Call]) -> bool {
     calls.iter().any(|call| {
         matches!(
@@ -152,6 +151,14 @@ fn only_what_is_needed(ours: &[Call], probes: usize) -> Result<(), Failed> {
     // As with libbpf, a second time for the kernel's log; then without what an older kernel lacks.
     if loads.count() > if refused { 3 } else { 1 } {
         return Err("BTF was loaded more often than needed".into());
+    }
+    let mut batches = ours.iter().filter_map(|call| match call {
+        Call::Batch { outer, .. } => Some(outer),
+        _ => None,
+    });
+    let mut seen = BTreeSet::new();
+    if let Some(outer) = batches.find(|outer| !seen.insert(*outer)) {
+        return Err(format!("more than one batch for '{outer}'").into());
     }
     let first_slot = ours
         .iter()

@@ -19,6 +19,9 @@ mod inner;
 mod kinds;
 #[path = "../support/privilege.rs"]
 mod privilege;
+#[path = "../support/recorder.rs"]
+#[allow(dead_code, reason = "only calls for slots are looked at")]
+mod recorder;
 #[path = "../support/release.rs"]
 mod release;
 mod ring_program;
@@ -69,7 +72,7 @@ fn main() {
         rings::a_damaged_ring_is_an_error,
         inner::new_inner_maps_fit,
         inner::swapping_gives_the_old_map,
-        inner::many_inserts_cost_one_wait,
+        inner::many_inserts_are_one_batch,
         inner::the_slot_that_fails_is_named,
         inner::what_does_not_fit_is_explained,
         inner::entries_differ_where_they_may,

@@ -15,7 +15,7 @@ use crate::sample::{PinDir, maps};
 use crate::{Outcome, fixture, options};
 
 /// Program arrays and global data; maps that libbpf makes, one of them with contents.
-const FIXTURES: [&str; 3] = ["programs_several", "field_list", "field_list_in_global"];
+pub(crate) const FIXTURES: [&str; 3] = ["programs_several", "field_list", "field_list_in_global"];
 
 pub(crate) fn recorded() -> Outcome {
     let [maps, programs] = [PinDir::new(), PinDir::new()];
@@ -40,15 +40,13 @@ pub(crate) fn recorded() -> Outcome {
     Ok(())
 }
 
-pub(crate) fn on_the_real_kernel() -> Outcome {
+pub(crate) fn on_the_real_kernel(name: &str) -> Outcome {
     let [maps, programs] = [PinDir::new(), PinDir::new()];
-    for name in FIXTURES {
-        let (plan, object) = fixture(name);
-        for programs in [&maps, &programs] {
-            let check = nothing_left(&maps, programs);
-            let options = options(&object, Some(&maps), Some(programs));
-            each_call_fails(&plan, &options, RealKernel::new, |_, ids| check(ids))?;
-        }
+    let (plan, object) = fixture(name);
+    for programs in [&maps, &programs] {
+        let check = nothing_left(&maps, programs);
+        let options = options(&object, Some(&maps), Some(programs));
+        each_call_fails(&plan, &options, RealKernel::new, |_, ids| check(ids))?;
     }
     Ok(())
 }
@@ -142,36 +140,33 @@ fn remove<K: Kernel>(kernel: &K, options: &LoadOptions) -> Outcome {
     Ok(())
 }
 
-pub(crate) fn interrupted() -> Outcome {
+pub(crate) fn interrupted(name: &str) -> Outcome {
     let [maps, programs] = [PinDir::new(), PinDir::new()];
-    for name in FIXTURES {
-        let (plan, object) = fixture(name);
-        let options = options(&object, Some(&maps), Some(&programs));
-        let check = nothing_left(&maps, &programs);
-        for moment in 0.. {
-            let kernel = FailingKernel::new(RealKernel::new(), |_: Fault<'_>| None);
-            let mut steps = 0;
-            let result = load_with(&plan, &kernel, &options, &mut |_| {
-                steps += 1;
-                if steps > moment {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            });
-            let Err(error) = result else {
-                assert!(
-                    moment > plan.maps.len() + plan.programs.len() + 4,
-                    "{moment}"
-                );
-                remove(&kernel, &options)?;
-                break;
-            };
-            assert_eq!(error.kind, ErrorKind::Interrupted);
-            assert_eq!(kernel.live(), 0);
-            check(&kernel.created())
-                .map_err(|left| Failed::from(format!("step {moment}: {:?}", left.message())))?;
-        }
+    let (plan, object) = fixture(name);
+    let options = options(&object, Some(&maps), Some(&programs));
+    let check = nothing_left(&maps, &programs);
+    for moment in 0.. {
+        let kernel = FailingKernel::new(RealKernel::new(), |_: Fault<'_>| None);
+        let mut steps = 0;
+        let result = load_with(&plan, &kernel, &options, &mut |_| {
+            steps += 1;
+            if steps > moment {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        let Err(error) = result else {
+            assert!(
+                moment > plan.maps.len() + plan.programs.len() + 4,
+                "{moment}"
+            );
+            return remove(&kernel, &options);
+        };
+        assert_eq!(error.kind, ErrorKind::Interrupted);
+        assert_eq!(kernel.live(), 0);
+        check(&kernel.created())
+            .map_err(|left| Failed::from(format!("step {moment}: {:?}", left.message())))?;
     }
     Ok(())
 }

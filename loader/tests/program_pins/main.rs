@@ -17,7 +17,7 @@ mod faults;
 mod refusals;
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bpfplan_compiler::{Options, compile};
 use bpfplan_loader::record::Record;
@@ -28,21 +28,19 @@ use bpfplan_loader::{
 use bpfplan_plan::{Pinning, Plan};
 use libtest_mimic::{Failed, Trial};
 use sample::{PinDir, maps, program};
+use support::{libbpf, release};
 
 type Outcome = Result<(), Failed>;
 type Test = (&'static str, fn() -> Outcome);
 
 fn main() {
-    let tests: [Test; 16] = [
+    let tests: [Test; 13] = [
         ("pins_and_unload", pins_and_unload),
         ("two_directories_have_two_records", two_directories),
         ("unload_leaves_what_is_not_its_own", unload_leaves_others),
         ("programs_may_be_held", programs_may_be_held),
-        ("maps_that_come_with_programs", maps_that_come_with_programs),
         ("program_arrays_are_reused", program_arrays_are_reused),
         ("each_call_fails_recorded", faults::recorded),
-        ("each_call_fails", faults::on_the_real_kernel),
-        ("each_step_is_interrupted", faults::interrupted),
         ("the_verifier_refuses", refusals::the_verifier_refuses),
         ("maps_that_nobody_would_hold", refusals::maps_not_kept),
         (
@@ -55,14 +53,45 @@ fn main() {
         ("programs_left_out", refusals::left_out),
     ];
     let trials = tests.map(|(name, test)| Trial::test(name, test));
-    support::privilege::run(trials.into())
+    let mut trials = Vec::from(trials);
+    for (name, fixtures, test) in [
+        (
+            "maps_that_come_with_programs",
+            WITH_PROGRAMS,
+            maps_that_come_with_programs as fn(&str) -> Outcome,
+        ),
+        (
+            "each_call_fails",
+            faults::FIXTURES,
+            faults::on_the_real_kernel,
+        ),
+        (
+            "each_step_is_interrupted",
+            faults::FIXTURES,
+            faults::interrupted,
+        ),
+    ] {
+        trials.extend(fixtures.map(|fixture| {
+            let skipped = libbpf::refused_by_this_kernel(&path(fixture));
+            let name = format!("{name}::{fixture}");
+            release::unless(skipped, &name, move || test(fixture))
+        }));
+    }
+    support::privilege::run(trials)
+}
+
+/// Graph roots and an object of a program's own in maps: they want the programs' BTF.
+const WITH_PROGRAMS: [&str; 3] = ["field_list", "field_kptr_local", "field_list_in_global"];
+
+fn path(fixture: &str) -> PathBuf {
+    let objects = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/obj");
+    objects.join(format!("{fixture}.bpf.o"))
 }
 
 /// A fixture: its plan with the hash of its object, and the object.
 fn fixture(name: &str) -> (Plan, Vec<u8>) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/obj");
     let file = format!("{name}.bpf.o");
-    let object = std::fs::read(path.join(&file)).expect("the fixture is there");
+    let object = std::fs::read(path(name)).expect("the fixture is there");
     let compiled = compile(&object, &file, &Options { hash: true }).expect("it compiles");
     (compiled.plan, object)
 }
@@ -240,28 +269,26 @@ fn program_arrays_are_reused() -> Outcome {
     Ok(())
 }
 
-/// Graph roots want the programs' BTF: libbpf makes such a map, and it is reported like others.
-fn maps_that_come_with_programs() -> Outcome {
+/// libbpf makes such a map, and it is reported like others.
+fn maps_that_come_with_programs(name: &str) -> Outcome {
     let kernel = RealKernel::new();
-    for name in ["field_list", "field_kptr_local", "field_list_in_global"] {
-        let directory = PinDir::new();
-        let (plan, object) = fixture(name);
-        let loaded = load(
-            &plan,
-            &kernel,
-            &options(&object, Some(&directory), Some(&directory)),
-        )?;
-        assert_eq!(loaded.maps.len(), plan.maps.len(), "{name}");
-        assert_eq!(loaded.diagnostics, [], "{name}");
-        for map in &loaded.maps {
-            let path = map.pinned.as_ref().expect("it is pinned");
-            assert_eq!(
-                kernel.info(&kernel.open_pin(path)?)?.id,
-                map.id().expect("the kernel tells it")
-            );
-        }
-        drop(loaded);
-        unload(&kernel, &directory.0)?;
+    let directory = PinDir::new();
+    let (plan, object) = fixture(name);
+    let loaded = load(
+        &plan,
+        &kernel,
+        &options(&object, Some(&directory), Some(&directory)),
+    )?;
+    assert_eq!(loaded.maps.len(), plan.maps.len());
+    assert_eq!(loaded.diagnostics, []);
+    for map in &loaded.maps {
+        let path = map.pinned.as_ref().expect("it is pinned");
+        assert_eq!(
+            kernel.info(&kernel.open_pin(path)?)?.id,
+            map.id().expect("the kernel tells it")
+        );
     }
+    drop(loaded);
+    unload(&kernel, &directory.0)?;
     Ok(())
 }

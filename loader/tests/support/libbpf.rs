@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 use std::path::Path;
 use std::ptr::{null, null_mut};
 
+use super::release;
 use bpfplan_plan::{Map as PlannedMap, MaxEntries, Pinning, Template, WithPrograms};
 use libbpf_sys as sys;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
@@ -179,6 +180,18 @@ impl Drop for Object {
         // SAFETY: the object was opened by us and is closed once.
         unsafe { sys::bpf_object__close(self.0) }
     }
+}
+
+/// Why a kernel older than the fixtures refuses an object's programs, with libbpf's own maps as well.
+pub fn refused_by_this_kernel(object: &Path) -> Option<String> {
+    let running = release::running();
+    if running >= release::MEASURED {
+        return None;
+    }
+    let errno = Object::open(object).ok()?.load().err()?;
+    Some(format!(
+        "Linux {running} refuses the programs with libbpf's own maps as well (errno {errno})"
+    ))
 }
 
 /// A map of an open object.

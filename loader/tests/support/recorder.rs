@@ -15,7 +15,9 @@ pub(crate) enum Call {
         attr: CreateAttr,
         errno: Option<i32>,
     },
-    /// A slot of an outer map, by the kernel's names; a batch is recorded slot by slot.
+    /// A batch for an outer map, by the kernel's name; what it did comes slot by slot after it.
+    Batch { outer: String, slots: usize },
+    /// A slot of an outer map, by the kernel's names.
     Slot {
         outer: String,
         key: u32,
@@ -117,6 +119,7 @@ pub unsafe extern "C" fn syscall(
         if let Some(mut slots) = batch {
             // SAFETY: the call was one for a batch. A kernel without batches leaves the count alone.
             let done = unsafe { attr.batch.count } as usize;
+            let begun = begun(&slots);
             if outcome.is_err() {
                 slots.truncate(if done < slots.len() { done } else { 0 });
             }
@@ -124,6 +127,7 @@ pub unsafe extern "C" fn syscall(
             if !slots.is_empty() {
                 calls = slots;
             }
+            calls.splice(0..0, begun);
         }
         if let Some(all) = CALLS
             .lock()
@@ -161,6 +165,17 @@ unsafe fn batch_of(
             true,
         ))
     }
+}
+
+/// The call for these slots, if they are those of an outer map.
+fn begun(slots: &[Call]) -> Option<Call> {
+    let Some(Call::Slot { outer, .. }) = slots.first() else {
+        return None;
+    };
+    Some(Call::Batch {
+        outer: outer.clone(),
+        slots: slots.len(),
+    })
 }
 
 fn is_recording() -> bool {

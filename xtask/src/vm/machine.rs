@@ -144,6 +144,8 @@ impl Drop for Machine {
 /// Reads the console.
 struct Watch<'a> {
     jobs: &'a [Job],
+    /// The first that has not ended: two may have one name, with different filters.
+    next: usize,
     outcome: Outcome,
     started: Instant,
     tests: Option<String>,
@@ -158,6 +160,7 @@ impl<'a> Watch<'a> {
         };
         Self {
             jobs,
+            next: 0,
             outcome,
             started: Instant::now(),
             tests: None,
@@ -189,21 +192,26 @@ impl<'a> Watch<'a> {
             return;
         };
         let Ok(status) = status.parse() else { return };
-        let place = self.jobs.iter().zip(&mut self.outcome.verdicts);
-        for (job, verdict) in place.filter(|(job, _)| job.name == name) {
-            let tests = self.tests.take();
-            let is_test = matches!(job.program, Program::Test(_));
-            let idle = tests.as_ref().is_none_or(|t| t.starts_with("0 passed"));
-            *verdict = if is_test && status == 0 && idle {
-                Verdict::Nothing
-            } else {
-                Verdict::Ended {
-                    status,
-                    tests,
-                    seconds: self.started.elapsed().as_secs(),
-                }
-            };
-        }
+        let mut rest = self.jobs.iter().enumerate().skip(self.next);
+        let Some((index, job)) = rest.find(|(_, job)| job.name == name) else {
+            return;
+        };
+        self.next = index + 1;
+        let Some(verdict) = self.outcome.verdicts.get_mut(index) else {
+            return;
+        };
+        let tests = self.tests.take();
+        let is_test = matches!(job.program, Program::Test(_));
+        let idle = tests.as_ref().is_none_or(|t| t.starts_with("0 passed"));
+        *verdict = if is_test && status == 0 && idle {
+            Verdict::Nothing
+        } else {
+            Verdict::Ended {
+                status,
+                tests,
+                seconds: self.started.elapsed().as_secs(),
+            }
+        };
     }
 }
 
@@ -212,4 +220,27 @@ fn counts(result: &str) -> String {
     let counts = result.split_once(". ").map_or(result, |(_, counts)| counts);
     let counts: Vec<&str> = counts.split("; ").take(3).collect();
     counts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_test_with_two_filters_is_two_jobs() {
+        let jobs = ["maps:rings", "maps:inner", "smoke"].map(Job::of_nothing);
+        let mut watch = Watch::new(&jobs);
+        for line in [
+            "vm: start maps",
+            "test result: FAILED. 3 passed; 1 failed; 0 ignored",
+            "vm: status maps 101",
+            "vm: start maps",
+            "test result: ok. 2 passed; 0 failed; 0 ignored",
+            "vm: status maps 0",
+        ] {
+            watch.line(line);
+        }
+        let good = watch.outcome.verdicts.iter().map(Verdict::is_good);
+        assert_eq!(good.collect::<Vec<_>>(), [false, true, false]);
+    }
 }

@@ -45,6 +45,9 @@ const WAITS: KernelVersion = KernelVersion::new(6, 1);
 /// Has no batch for outer maps.
 const OLD: KernelVersion = KernelVersion::new(5, 15);
 
+/// Threads that wait at the same time, and take a few grace periods together.
+const THREADS: usize = 128;
+
 #[test]
 fn newer_kernels_get_one_batch() {
     let fake = outer(NEW);
@@ -58,21 +61,25 @@ fn newer_kernels_get_one_batch() {
 /// done goes one by one.
 #[test]
 fn kernels_that_wait_get_threads() {
-    let fake = outer(WAITS);
+    let mut fake = outer(WAITS);
+    fake.together = THREADS;
     assert_eq!(insert(&fake, 500), Ok(()));
     assert_eq!(fake.keys(), (0..500).collect::<Vec<_>>());
     assert_eq!(fake.batches.load(Ordering::SeqCst), 1);
     let singles = fake.singles.load(Ordering::SeqCst);
     assert!((400..500).contains(&singles), "{singles} one by one");
+    assert_eq!(fake.at_once.load(Ordering::SeqCst), THREADS);
 }
 
 #[test]
 fn kernels_without_batches_get_threads() {
     let mut fake = outer(OLD);
     fake.no_batch = Some(Errno::ENOTSUPP);
+    fake.together = THREADS;
     assert_eq!(insert(&fake, 500), Ok(()));
     assert_eq!(fake.keys(), (0..500).collect::<Vec<_>>());
     assert_eq!(fake.singles.load(Ordering::SeqCst), 500);
+    assert_eq!(fake.at_once.load(Ordering::SeqCst), THREADS);
 }
 
 #[test]
