@@ -15,7 +15,7 @@ mod builder;
 
 use bpfplan_compiler::{Compiled, Options, codes, compile};
 use bpfplan_plan::types::{Type, TypeId};
-use bpfplan_plan::{Code, uapi};
+use bpfplan_plan::{Code, rules, uapi};
 use builder::{Maps, repeated};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -208,4 +208,22 @@ fn many_struct_ops_sections_and_relocations_of_one() {
     assert_eq!(codes[0], codes::BAD_STRUCT_OPS);
     let codes = compiled_object(&repeated(&object, ".rel.struct_ops", 60_000)).unwrap_err();
     assert_eq!(codes[0], codes::BAD_STRUCT_OPS_RELOCATION);
+}
+
+#[test]
+fn many_maps_of_values_with_one_large_struct() {
+    let mut maps = Maps::new();
+    let members: Vec<_> = (0..60_000).map(|_| ("", maps.int())).collect();
+    let large = maps.structure(Some("large"), &members);
+    for index in 0..10_000 {
+        let value = maps.structure(None, &[("inside", large)]);
+        if let Some(Type::Struct(composite)) = maps.types.last_mut() {
+            composite.size = 8 * 60_000;
+        }
+        hash(&mut maps, &format!("map_{index}"), value);
+    }
+    let plan = compiled(&maps).unwrap().plan;
+    let start = processor_seconds();
+    assert_eq!(rules::lint(&plan, &[]), []);
+    assert!(processor_seconds() - start < LIMIT);
 }

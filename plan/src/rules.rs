@@ -34,5 +34,6 @@ pub use needs::needs;
 pub use programs::ProgramNeeds;
 pub use required::{entries_required, required};
 pub use slots::slot_errors;
+pub use special::SpecialFields;
 pub use verifier::type_refusal;
 pub use version::KernelVersion;

@@ -6,12 +6,11 @@ use foldhash::HashMap;
 
 use super::KernelVersion;
 use super::flags::flag_names;
-use super::special::{Field, Record, record};
+use super::special::{Field, Record, SpecialFields};
 use super::table::{FREE_INNER_ENTRIES, Inner, rules};
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Map, MaxEntries, Plan, Slot, SlotTarget, Template};
-use crate::types::{Type, TypeId};
 use crate::uapi;
 
 /// Slots that even the newest kernel refuses: beyond `max_entries`, with a target that is
@@ -66,11 +65,10 @@ fn equal(template: &Template, target: &Map) -> bool {
         && template.btf.is_some() == target.btf.is_some()
 }
 
-/// The maps by name, and the special fields of values, worked out once per type.
+/// The maps by name, and the special fields of their values.
 struct Targets<'a> {
     maps: HashMap<&'a str, &'a Map>,
-    types: &'a [Type],
-    fields: HashMap<TypeId, Vec<Field>>,
+    special: SpecialFields<'a>,
 }
 
 /// Slots that kernels of this version refuse and newer ones take.
@@ -203,8 +201,7 @@ impl<'a> Targets<'a> {
             .collect();
         Self {
             maps,
-            types: &plan.types,
-            fields: HashMap::default(),
+            special: SpecialFields::new(&plan.types),
         }
     }
 
@@ -249,18 +246,11 @@ impl<'a> Targets<'a> {
         let Some(value) = map.btf.and(map.value_type) else {
             return Vec::new();
         };
-        let types = self.types;
-        let fields = self
-            .fields
-            .entry(value)
-            .or_insert_with(|| match record(types, value) {
-                Record::Fields(mut fields) => {
-                    fields.sort_by_key(|field| field.offset);
-                    fields
-                }
-                Record::Malformed(_) => Vec::new(),
-            });
-        fields.clone()
+        let Record::Fields(mut fields) = self.special.record(value) else {
+            return Vec::new();
+        };
+        fields.sort_by_key(|field| field.offset);
+        fields
     }
 }
 
