@@ -18,12 +18,18 @@ use crate::uapi;
 #[must_use]
 pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    each_slot_error(plan, |diagnostic| found.push(diagnostic));
+    found
+}
+
+/// As [`slot_errors`], for callers that do not keep all of them: a plan can have millions.
+pub fn each_slot_error(plan: &Plan, mut each: impl FnMut(Diagnostic)) {
     if plan.maps.iter().all(|map| map.slots.is_empty()) {
-        return found;
+        return;
     }
     let mut targets = Targets::of(plan);
     for map in &plan.maps {
-        found.extend(beyond(map));
+        beyond(map).into_iter().for_each(&mut each);
         // Many slots may hold one map: it is compared once.
         let mut compared: HashMap<&str, Option<Mismatch>> = HashMap::default();
         for slot in &map.slots {
@@ -32,11 +38,11 @@ pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
             };
             let Some(target) = targets.maps.get(name.as_str()).copied() else {
                 let message = format!("there is no map '{}'", name.escape_debug());
-                found.push(about(codes::SLOT_TARGET_MISSING, map, slot, &message));
+                each(about(codes::SLOT_TARGET_MISSING, map, slot, &message));
                 continue;
             };
             if target.is_outer() {
-                found.push(nested(map, slot, target));
+                each(nested(map, slot, target));
                 continue;
             }
             let Some(template) = &map.inner else { continue };
@@ -47,11 +53,10 @@ pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
                 .entry(name)
                 .or_insert_with(|| targets.mismatch(template, target));
             if let Some(mismatch) = mismatch {
-                found.push(misfit(map, slot, target, mismatch));
+                each(misfit(map, slot, target, mismatch));
             }
         }
     }
-    found
 }
 
 /// Whether all that is compared is the same, as it is for most inner maps.
