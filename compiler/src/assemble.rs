@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use bpfplan_plan::btf::{EncodeError, encode};
 use bpfplan_plan::model::{Contents, Map, NoTemplate};
-use bpfplan_plan::rules::ProgramNeeds;
 use bpfplan_plan::rules::create::{self, Refusal};
+use bpfplan_plan::rules::{ProgramNeeds, SpecialFields};
 use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{
     BtfIds, Diagnostic, Endianness, MapType, MaxEntries, Source, Template, rules, uapi,
@@ -179,7 +179,7 @@ fn refuse_btf(
     problems: &mut Problems,
 ) -> bool {
     let mut refusals = Refusals {
-        types: view.as_slice(),
+        special: SpecialFields::new(view.as_slice()),
         verifier: selection.refused(),
         known: HashMap::default(),
     };
@@ -198,7 +198,7 @@ type Shape = (MapType, [[u32; 2]; 3], [Option<TypeId>; 2]);
 
 /// The kernel's refusals, found once for maps that differ in name only: many may share one value.
 struct Refusals<'t> {
-    types: &'t [Type],
+    special: SpecialFields<'t>,
     /// Types that make the kernel refuse the whole blob.
     verifier: HashMap<TypeId, Rc<str>>,
     known: HashMap<Shape, Option<Rc<str>>>,
@@ -216,13 +216,13 @@ impl Refusals<'_> {
             [sizes, [map.map_flags, counted], [entries, 0]],
             [map.key_type, map.value_type],
         );
-        let (types, verifier) = (self.types, &self.verifier);
+        let (special, verifier) = (&mut self.special, &self.verifier);
         let unloadable = || {
             let mut ids = map.key_type.iter().chain(&map.value_type);
             ids.find_map(|id| verifier.get(id).cloned())
         };
         let refusal = || {
-            let refusal = rules::btf_refusal(map, types).map(Rc::from);
+            let refusal = special.btf_refusal(map).map(Rc::from);
             refusal.or_else(unloadable)
         };
         self.known.entry(shape).or_insert_with(refusal).clone()

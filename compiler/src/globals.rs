@@ -44,6 +44,12 @@ pub(crate) fn read<'a>(
 ) -> Vec<Global<'a>> {
     let mut globals = Vec::new();
     let mut total = 0_u64;
+    let relocated: HashSet<u32> = elf
+        .sections
+        .iter()
+        .filter(|it| matches!(it.kind, SHT_REL | SHT_RELA) && !it.data.is_empty())
+        .map(|it| it.info)
+        .collect();
     for (index, section) in elf.sections.iter().enumerate() {
         if section.size == 0 || !matches!(section.role, Role::Data | Role::Rodata | Role::Bss) {
             continue;
@@ -65,7 +71,9 @@ pub(crate) fn read<'a>(
             );
             break;
         };
-        check_relocations(elf, index, section, problems);
+        if u32::try_from(index).is_ok_and(|index| relocated.contains(&index)) {
+            problems.add(dangling(section));
+        }
         let bytes = if section.role == Role::Bss {
             &[]
         } else {
@@ -143,21 +151,12 @@ fn find_types(raw: &Raw<'_>, datasecs: &[Datasec<'_>], globals: &mut [Global<'_>
 }
 
 /// libbpf ignores relocations of data, so what they would put in stays as it is, mostly 0.
-fn check_relocations(elf: &Elf<'_>, index: usize, section: &Section<'_>, problems: &mut Problems) {
-    let target = u32::try_from(index).unwrap_or(u32::MAX);
-    let of_it = |it: &&Section<'_>| {
-        matches!(it.kind, SHT_REL | SHT_RELA) && it.info == target && !it.data.is_empty()
-    };
-    if !elf.sections.iter().any(|it| of_it(&it)) {
-        return;
-    }
+fn dangling(section: &Section<'_>) -> Diagnostic {
     let name = text(section.name);
     let message = format!("pointers in section {name} lead nowhere: its relocations are ignored");
-    problems.add(
-        Diagnostic::warning(codes::DATA_RELOCATIONS, message)
-            .note("libbpf ignores them as well; the pointers are 0, or offsets in a section")
-            .help("use arrays instead of pointers, or let programs take the addresses"),
-    );
+    Diagnostic::warning(codes::DATA_RELOCATIONS, message)
+        .note("libbpf ignores them as well; the pointers are 0, or offsets in a section")
+        .help("use arrays instead of pointers, or let programs take the addresses")
 }
 
 impl Global<'_> {
@@ -212,7 +211,7 @@ fn made_by_libbpf(map: &Map) -> bool {
 
 /// Names are the plan's handles for maps; libbpf has maps that share one.
 pub(crate) fn check_names(maps: &[Map], problems: &mut Problems) {
-    if maps.iter().all(|map| map.data.is_none()) {
+    if !maps.iter().any(made_by_libbpf) {
         return; // Names of declared maps were compared when they were read.
     }
     let mut names = HashSet::default();
@@ -220,13 +219,15 @@ pub(crate) fn check_names(maps: &[Map], problems: &mut Problems) {
         if names.insert(map.name.as_str()) || !made_by_libbpf(map) {
             continue;
         }
-        let message = "two sections of global data, or a map and one, have this name";
-        problems.add(
+        let found = if map.is_internal() {
+            let message = "two sections of global data, or a map and one, have this name";
             Diagnostic::error(codes::DUPLICATE_NAME, message)
-                .map(&map.name)
                 .note("libbpf cuts names of .bss sections to 15 bytes")
-                .help("rename one of the sections"),
-        );
+                .help("rename one of the sections")
+        } else {
+            Diagnostic::error(codes::DUPLICATE_NAME, "two maps have this name")
+        };
+        problems.add(found.map(&map.name));
     }
 }
 

@@ -138,9 +138,7 @@ fn plan(
     if options.hash {
         plan.hash_contents();
     }
-    rules::slot_errors(&plan)
-        .into_iter()
-        .for_each(|diagnostic| problems.add(diagnostic));
+    rules::each_slot_error(&plan, |diagnostic| problems.add(diagnostic));
     Some(plan)
 }
 

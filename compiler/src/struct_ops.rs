@@ -5,7 +5,7 @@ use bpfplan_plan::model::Map;
 use bpfplan_plan::types::TypeId;
 use bpfplan_plan::uapi::{BTF_KIND_FUNC_PROTO, BTF_KIND_PTR, BTF_KIND_STRUCT, BTF_KIND_VAR};
 use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Pinning, Source, WithPrograms, uapi};
-use foldhash::{HashMap, HashMapExt as _};
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use object::elf::{SHN_LORESERVE, SHT_REL};
 
 use crate::btf::raw::{Raw, RawType};
@@ -44,8 +44,16 @@ pub(crate) fn read<'a>(
     problems: &mut Problems,
 ) -> Vec<StructOps<'a>> {
     let mut found = Vec::new();
+    let mut names = HashSet::new();
     let sections = elf.sections.iter().enumerate();
     for (index, section) in sections.filter(|(_, it)| it.role == Role::StructOps) {
+        if !names.insert(section.name) {
+            let name = text(section.name);
+            let message =
+                format!("the object has two sections {name}, their maps would share names");
+            problems.add(Diagnostic::error(codes::BAD_STRUCT_OPS, message));
+            continue;
+        }
         let Some(datasec) = datasecs.iter().find(|it| it.name == section.name) else {
             let message = format!(
                 "the object has a section {}, but no BTF about it",
@@ -121,6 +129,7 @@ fn check_relocations(
     problems: &mut Problems,
 ) {
     let mut members: HashMap<u32, HashMap<u32, u32>> = HashMap::new();
+    let mut owners: HashMap<usize, Owners> = HashMap::new();
     for section in elf.sections.iter().filter(|it| it.kind == SHT_REL) {
         let index = usize::try_from(section.info).unwrap_or(usize::MAX);
         let target = elf.sections.get(index);
@@ -130,7 +139,9 @@ fn check_relocations(
         if section.role != Role::Relocations {
             continue;
         }
-        let owners = Owners::new(found, index);
+        let owners = owners
+            .entry(index)
+            .or_insert_with(|| Owners::new(found, index));
         for (number, entry) in elf.relocations(section).enumerate() {
             let owner = owners.find(entry.offset);
             let owner = owner.and_then(|place| found.get(place));

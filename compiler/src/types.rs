@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use bpfplan_plan::rules;
+use bpfplan_plan::rules::SpecialFields;
 use bpfplan_plan::types::{Type, TypeId};
 use foldhash::HashMap;
 
@@ -112,8 +112,9 @@ impl<'v> Selection<'v> {
     pub(crate) fn refused(&self) -> HashMap<TypeId, Rc<str>> {
         let mut refused: HashMap<TypeId, Rc<str>> = HashMap::default();
         let mut queue = Vec::new();
+        let mut special = SpecialFields::new(self.view.as_slice());
         for id in &self.numbers.order {
-            if let Some(reason) = rules::type_refusal(self.view.as_slice(), *id) {
+            if let Some(reason) = special.type_refusal(*id) {
                 refused.insert(*id, Rc::from(reason));
                 queue.push(*id);
             }

@@ -16,7 +16,7 @@ use bpfplan_compiler::{Compiled, Options, codes, compile};
 use bpfplan_plan::types::{Enum, Enumerator, Type, TypeId};
 use bpfplan_plan::validate::validate;
 use bpfplan_plan::{Code, Diagnostic, Endianness, uapi};
-use builder::{Maps, section};
+use builder::{Maps, repeated, section};
 use proptest::prelude::*;
 
 fn fixture(name: &str) -> Vec<u8> {
@@ -374,6 +374,23 @@ fn duplicate_names() {
     let mut maps = Maps::new();
     maps.array("table");
     maps.array("table");
+    refused(&maps.object(), codes::DUPLICATE_NAME);
+}
+
+#[test]
+fn struct_ops_maps_of_one_name() {
+    let object = fixture("struct_ops_link.bpf.o");
+    checked(&object).unwrap();
+    refused(
+        &repeated(&object, ".struct_ops.link", 1),
+        codes::BAD_STRUCT_OPS,
+    );
+    // Another section, but the names of the first one.
+    let mut maps = Maps::new();
+    maps.section = ".struct_ops";
+    let ty = maps.structure(Some("ops"), &[("number", maps.int())]);
+    maps.variable("ops", ty, 8);
+    maps.variable("ops", ty, 8);
     refused(&maps.object(), codes::DUPLICATE_NAME);
 }
 

@@ -15,8 +15,8 @@ mod builder;
 
 use bpfplan_compiler::{Compiled, Options, codes, compile};
 use bpfplan_plan::types::{Type, TypeId};
-use bpfplan_plan::{Code, uapi};
-use builder::Maps;
+use bpfplan_plan::{Code, rules, uapi};
+use builder::{Maps, repeated};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Seconds of processor time.
@@ -24,9 +24,13 @@ const LIMIT: i64 = 20;
 
 /// Compiles within the limit; the codes of the first errors where it is refused.
 fn compiled(maps: &Maps) -> Result<Compiled, Vec<Code>> {
-    let object = maps.object();
+    compiled_object(&maps.object())
+}
+
+/// The same for an object.
+fn compiled_object(object: &[u8]) -> Result<Compiled, Vec<Code>> {
     let start = processor_seconds();
-    let result = compile(&object, "test.bpf.o", &Options::default());
+    let result = compile(object, "test.bpf.o", &Options::default());
     let time = processor_seconds() - start;
     assert!(time < LIMIT, "{time} s for {} bytes", object.len());
     result.map_err(|problems| {
@@ -164,4 +168,62 @@ fn many_slots() {
     }
     let plan = compiled(&maps).unwrap().plan;
     assert_eq!(plan.maps[1].slots.len(), 50_000);
+}
+
+#[test]
+fn many_sections_over_the_same_relocations() {
+    let mut maps = Maps::new();
+    maps.array("table");
+    let values = maps.outer("outer");
+    for _ in 0..20_000 {
+        maps.relocation(values, "table");
+    }
+    let object = repeated(&maps.object(), ".rel.maps", 60_000);
+    let codes = compiled_object(&object).unwrap_err();
+    assert_eq!(codes, [codes::BAD_SECTION]);
+}
+
+#[test]
+fn many_sections_of_global_data() {
+    let mut maps = Maps::new();
+    maps.section = ".data.x";
+    let int = maps.int();
+    maps.variable("number", int, 4);
+    let object = repeated(&maps.object(), ".data.x", 200_000);
+    let codes = compiled_object(&object).unwrap_err();
+    assert_eq!(codes[0], codes::DUPLICATE_NAME);
+}
+
+#[test]
+fn many_struct_ops_sections_and_relocations_of_one() {
+    let mut maps = Maps::new();
+    maps.section = ".struct_ops";
+    let ty = maps.structure(Some("ops"), &[("number", maps.int())]);
+    for index in 0..60_000 {
+        maps.variable(&format!("ops_{index}"), ty, 8);
+    }
+    maps.relocation(0, "function");
+    let object = maps.object();
+    let codes = compiled_object(&repeated(&object, ".struct_ops", 100)).unwrap_err();
+    assert_eq!(codes[0], codes::BAD_STRUCT_OPS);
+    let codes = compiled_object(&repeated(&object, ".rel.struct_ops", 60_000)).unwrap_err();
+    assert_eq!(codes[0], codes::BAD_STRUCT_OPS_RELOCATION);
+}
+
+#[test]
+fn many_maps_of_values_with_one_large_struct() {
+    let mut maps = Maps::new();
+    let members: Vec<_> = (0..60_000).map(|_| ("", maps.int())).collect();
+    let large = maps.structure(Some("large"), &members);
+    for index in 0..10_000 {
+        let value = maps.structure(None, &[("inside", large)]);
+        if let Some(Type::Struct(composite)) = maps.types.last_mut() {
+            composite.size = 8 * 60_000;
+        }
+        hash(&mut maps, &format!("map_{index}"), value);
+    }
+    let plan = compiled(&maps).unwrap().plan;
+    let start = processor_seconds();
+    assert_eq!(rules::lint(&plan, &[]), []);
+    assert!(processor_seconds() - start < LIMIT);
 }

@@ -33,6 +33,7 @@ pub use memory::{Target, memory};
 pub use needs::needs;
 pub use programs::ProgramNeeds;
 pub use required::{entries_required, required};
-pub use slots::slot_errors;
+pub use slots::{each_slot_error, slot_errors};
+pub use special::SpecialFields;
 pub use verifier::type_refusal;
 pub use version::KernelVersion;

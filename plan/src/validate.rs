@@ -48,9 +48,7 @@ pub fn validate(plan: &Plan) -> Result<(), Vec<Diagnostic>> {
     externs::check(plan, &mut problems);
     // What the kernel would say to the slots makes sense only for a sound plan.
     if problems.found.is_empty() {
-        for problem in rules::slot_errors(plan) {
-            problems.push(problem);
-        }
+        rules::each_slot_error(plan, |problem| problems.push(problem));
     }
     problems.finish()
 }

@@ -89,6 +89,8 @@ fn names() {
     assert_eq!(found.field.as_deref(), Some("name"));
     refused(codes::PLAN_NAME, |plan| plan.maps[5].name.clear());
     refused(codes::PLAN_NAME, |plan| plan.maps[5].name = "a\0b".into());
+    // Every slot that is wrong is reported with the name of its map.
+    refused(codes::PLAN_NAME, |plan| plan.maps[5].name = "a".repeat(518));
 }
 
 #[test]
@@ -408,7 +410,7 @@ fn all_problems_at_once_but_not_without_end() {
         plan.btf.clear();
     });
     let codes: Vec<_> = found.iter().map(|problem| problem.code.0).collect();
-    assert_eq!(codes, ["BP0501", "BP0506", "BP0502", "BP0502"]);
+    assert_eq!(codes, ["BP0501", "BP0506", "BP0502", "BP0502", "BP0502"]);
     let size: usize = found
         .iter()
         .map(|problem| format!("{problem:?}").len())

@@ -20,6 +20,9 @@ const INSTRUCTION: u64 = 8;
 const SYMBOL: u64 = 24;
 /// Size of `Elf64_Rel`.
 const RELOCATION: u64 = 16;
+/// How many times as many bytes as the file all sections together may have. Those of compilers
+/// do not overlap; where many do, every byte is worked through many times.
+const OVERLAP: usize = 16;
 
 type Header = elf::FileHeader64<ElfEndianness>;
 type SectionHeader = elf::SectionHeader64<ElfEndianness>;
@@ -126,8 +129,13 @@ fn collect<'a>(headers: &Headers<'a>, problems: &mut Problems) -> Result<Elf<'a>
         btf_ext: None,
         stage: Stage::Whole,
     };
+    let mut left = headers.bytes.len().saturating_mul(OVERLAP);
     for (index, header) in headers.sections.iter().enumerate() {
         let section = read_section(headers, index, header, problems);
+        left = match left.checked_sub(section.data.len()) {
+            Some(left) => left,
+            None => return error(codes::BAD_SECTION, "the sections overlap many times over"),
+        };
         match section.role {
             Role::Maps => this.maps = Some(index),
             Role::Program if section.name == b".text" => this.text = Some(index),

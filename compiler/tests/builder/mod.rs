@@ -15,6 +15,8 @@ use object::{
 
 /// What `.maps` declares.
 pub struct Maps {
+    /// Another section, if it is not `.maps`.
+    pub section: &'static str,
     pub types: Vec<Type>,
     pub vars: Vec<SecVar>,
     /// Name, offset and size of each variable.
@@ -40,6 +42,7 @@ impl Maps {
             encoding: IntEncoding::Signed,
         };
         Self {
+            section: ".maps",
             types: vec![int],
             vars: Vec::new(),
             symbols: Vec::new(),
@@ -160,7 +163,7 @@ impl Maps {
     /// The BTF blob, with the DATASEC that compilers write.
     pub fn btf(&self) -> Vec<u8> {
         let mut types = self.types.clone();
-        let name = ".maps".to_owned();
+        let name = self.section.to_owned();
         types.push(Type::Datasec {
             name,
             size: self.section_size,
@@ -184,7 +187,7 @@ impl Maps {
         let section = |file: &mut Object<'_>, name: &str, kind: SectionKind| {
             file.add_section(Vec::new(), name.as_bytes().to_vec(), kind)
         };
-        let maps = section(&mut file, ".maps", SectionKind::Data);
+        let maps = section(&mut file, self.section, SectionKind::Data);
         let size = self
             .symbols
             .iter()
@@ -282,4 +285,31 @@ pub fn section(object: &[u8], name: &str) -> Option<Range<usize>> {
     let (offset, size) = section.file_range()?;
     let place = offset..offset + size;
     Some(usize::try_from(place.start).unwrap()..usize::try_from(place.end).unwrap())
+}
+
+/// The object with so many more headers for the section of that name, all over the same bytes.
+pub fn repeated(object: &[u8], name: &str, count: usize) -> Vec<u8> {
+    /// `sizeof(Elf64_Shdr)`, and where `sh_size` stands in it.
+    const HEADER: usize = 64;
+    const SIZE: Range<usize> = 32..40;
+    /// Where `e_shoff` and `e_shnum` stand in `Elf64_Ehdr`.
+    const OFFSET: Range<usize> = 40..48;
+    const NUMBER: Range<usize> = 60..62;
+    let file: ElfFile64<'_> = ElfFile64::parse(object).unwrap();
+    let index = file.section_by_name(name).unwrap().index().0;
+    let start = u64::from_le_bytes(object[OFFSET].try_into().unwrap());
+    let number = u16::from_le_bytes(object[NUMBER].try_into().unwrap());
+    let start = usize::try_from(start).unwrap();
+    let mut headers = object[start..start + HEADER * usize::from(number)].to_vec();
+    headers.extend(headers[HEADER * index..][..HEADER].repeat(count));
+    // The first header has the number that 16 bits may not hold.
+    let number = u64::try_from(headers.len() / HEADER).unwrap();
+    headers[SIZE].copy_from_slice(&number.to_le_bytes());
+    let mut object = object.to_vec();
+    object.resize(object.len().next_multiple_of(8), 0);
+    let start = u64::try_from(object.len()).unwrap();
+    object[OFFSET].copy_from_slice(&start.to_le_bytes());
+    object[NUMBER].fill(0);
+    object.extend(headers);
+    object
 }

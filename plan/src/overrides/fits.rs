@@ -47,13 +47,12 @@ pub(super) fn check(
     errors.finish()?;
     // What the kernel would say to the slots makes sense only for maps that it creates.
     let mut errors = List::default();
-    for found in rules::slot_errors(after) {
-        if errors.is_full() {
-            break;
+    rules::each_slot_error(after, |found| {
+        if !errors.is_full() {
+            let causes = blame.maps(&involved(after, &found));
+            errors.add(with(found, &causes));
         }
-        let causes = blame.maps(&involved(after, &found));
-        errors.add(with(found, &causes));
-    }
+    });
     errors.finish()?;
     Ok(warnings.into_inner())
 }

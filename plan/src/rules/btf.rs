@@ -3,7 +3,7 @@
 use super::errno::{EACCES, EINVAL, EOPNOTSUPP};
 use super::flags::flag_names;
 use super::layout::{describe, resolve, size_of};
-use super::special::{Record, record, unsupported};
+use super::special::{Record, SpecialFields, unsupported};
 use super::table::{Btf, TypeRules, rules};
 use crate::model::{Map, MapType, MaxEntries};
 use crate::types::{Type, TypeId};
@@ -23,11 +23,18 @@ pub fn wants_btf(map_type: MapType) -> bool {
 /// kptr to a type that it does not know) is not foreseen.
 #[must_use]
 pub fn btf_refusal<I>(map: &Map<I>, types: &[Type]) -> Option<String> {
-    match rules(map.map_type) {
-        Some(row) => refusal(map, row, types),
-        None => without_value(map),
+    SpecialFields::new(types).btf_refusal(map)
+}
+
+impl SpecialFields<'_> {
+    /// As [`btf_refusal`], for many maps.
+    pub fn btf_refusal<I>(&mut self, map: &Map<I>) -> Option<String> {
+        match rules(map.map_type) {
+            Some(row) => refusal(map, row, self),
+            None => without_value(map),
+        }
+        .map(|(_, reason)| reason)
     }
-    .map(|(_, reason)| reason)
 }
 
 /// The kernel checks this before it looks at the map's type, which it may not know.
@@ -37,7 +44,12 @@ fn without_value<I>(map: &Map<I>) -> Option<(i32, String)> {
 }
 
 /// The error number and the reason.
-pub(crate) fn refusal<I>(map: &Map<I>, row: &TypeRules, types: &[Type]) -> Option<(i32, String)> {
+pub(crate) fn refusal<I>(
+    map: &Map<I>,
+    row: &TypeRules,
+    special: &mut SpecialFields<'_>,
+) -> Option<(i32, String)> {
+    let types = special.types;
     let map_type = map.map_type;
     if row.btf == Btf::Never || (map.key_type.is_none() && map.value_type.is_none()) {
         return None;
@@ -54,7 +66,7 @@ pub(crate) fn refusal<I>(map: &Map<I>, row: &TypeRules, types: &[Type]) -> Optio
     let key = map.key_type;
     wrong_size("key", key, map.key_size, types)
         .or_else(|| wrong_size("value", Some(value), map.value_size, types))
-        .or_else(|| special_fields(map, row, value, types))
+        .or_else(|| special_fields(map, row, value, special))
         .or_else(|| wrong_key(map, row, key, value, types))
 }
 
@@ -81,9 +93,9 @@ fn special_fields<I>(
     map: &Map<I>,
     row: &TypeRules,
     value: TypeId,
-    types: &[Type],
+    special: &mut SpecialFields<'_>,
 ) -> Option<(i32, String)> {
-    let Record::Fields(fields) = record(types, value) else {
+    let Record::Fields(fields) = special.record(value) else {
         return None;
     };
     let first = fields.first()?;

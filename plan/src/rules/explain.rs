@@ -4,6 +4,7 @@ use super::errno::{
     E2BIG, EACCES, EBADF, EBUSY, EEXIST, EINVAL, EMFILE, ENAMETOOLONG, ENOENT, ENOMEM, ENOSPC,
     ENOSYS, ENOTDIR, ENOTSUPP, EOPNOTSUPP, EPERM, EROFS, ESRCH,
 };
+use super::special::SpecialFields;
 use super::table::{Btf, Entries, Inner, TypeRules, rules};
 use super::{KernelVersion, btf, create, needs};
 use crate::model::Map;
@@ -283,7 +284,8 @@ fn create<I>(
         return reasons;
     };
     if map.btf.is_some() {
-        let refusal = btf::refusal(map, row, types).filter(|(number, _)| *number == errno);
+        let refusal = btf::refusal(map, row, &mut SpecialFields::new(types))
+            .filter(|(number, _)| *number == errno);
         reasons.extend(refusal.map(|(_, reason)| reason));
     } else if row.btf == Btf::Required && errno == EINVAL {
         reasons.push(format!("{} cannot be created without BTF", map.map_type));

@@ -4,13 +4,12 @@ use std::borrow::Cow;
 
 use foldhash::HashMap;
 
-use super::special::{Record, record};
+use super::special::{Record, SpecialFields};
 use super::table::{Btf, INNER_SPECIAL_FIELDS, Inner, rules};
 use super::{KernelVersion, btf, create, errno_name, needs, required, slots};
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::model::{Map, MaxEntries, Plan, Source};
-use crate::types::Type;
 use crate::uapi;
 
 /// What kernels refuse, on every version or on the given ones, and what looks wrong.
@@ -20,6 +19,7 @@ use crate::uapi;
 #[must_use]
 pub fn lint(plan: &Plan, kernels: &[KernelVersion]) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    let mut special = SpecialFields::new(&plan.types);
     for map in &plan.maps {
         let place = Place {
             map: &map.name,
@@ -27,9 +27,9 @@ pub fn lint(plan: &Plan, kernels: &[KernelVersion]) -> Vec<Diagnostic> {
             source: map.source.as_ref(),
         };
         attributes(map, &place, kernels, &mut found);
-        types(map, &plan.types, &place, kernels, &mut found);
+        types(map, &mut special, &place, kernels, &mut found);
         if map.is_outer() {
-            template(map, &plan.types, kernels, &mut found);
+            template(map, &mut special, kernels, &mut found);
         }
     }
     for kernel in kernels {
@@ -144,7 +144,7 @@ fn attributes<I>(
 
 fn types<I>(
     map: &Map<I>,
-    types: &[Type],
+    special: &mut SpecialFields<'_>,
     place: &Place<'_>,
     kernels: &[KernelVersion],
     found: &mut Vec<Diagnostic>,
@@ -166,7 +166,7 @@ fn types<I>(
         return;
     }
     for kernel in kernels {
-        let needs = needs::of_fields(map, types).into_iter();
+        let needs = needs::of_fields(map, special).into_iter();
         if let Some(need) = needs
             .filter(|need| need.since > *kernel)
             .max_by_key(|n| n.since)
@@ -188,7 +188,7 @@ fn types<I>(
     if map.btf.is_none() && row.btf != Btf::Required {
         return;
     }
-    if let Some((errno, reason)) = btf::refusal(map, row, types) {
+    if let Some((errno, reason)) = btf::refusal(map, row, special) {
         let report = |severity| {
             place
                 .report(codes::BTF_REFUSED, severity, "key", &reason)
@@ -203,7 +203,7 @@ fn types<I>(
         return;
     }
     let Some(value) = map.value_type else { return };
-    match record(types, value) {
+    match special.record(value) {
         Record::Malformed(reason) => found.push(
             place
                 .report(
@@ -229,7 +229,12 @@ fn types<I>(
     }
 }
 
-fn template(map: &Map, all: &[Type], kernels: &[KernelVersion], found: &mut Vec<Diagnostic>) {
+fn template(
+    map: &Map,
+    special: &mut SpecialFields<'_>,
+    kernels: &[KernelVersion],
+    found: &mut Vec<Diagnostic>,
+) {
     let Some(template) = &map.inner else {
         let place = Place {
             map: &map.name,
@@ -264,7 +269,7 @@ fn template(map: &Map, all: &[Type], kernels: &[KernelVersion], found: &mut Vec<
         );
     }
     attributes(template, &place, kernels, found);
-    types(template, all, &place, kernels, found);
+    types(template, special, &place, kernels, found);
 }
 
 /// Maps whose names differ only after the 15th byte: legal, but hard to tell apart in the kernel.

@@ -2,7 +2,7 @@
 //! programs could allocate them.
 
 use super::layout::{get, resolve};
-use super::special::{Record, record};
+use super::special::{Record, SpecialFields};
 use crate::types::{Composite, Type, TypeId};
 
 /// `alloc_obj_fields`: a struct with a member of one of these types is inspected.
@@ -19,7 +19,12 @@ const FIELDS: [&str; 7] = [
 const TAGS: [&str; 3] = ["kptr", "kptr_untrusted", "percpu_kptr"];
 
 /// Why the kernel refuses BTF with this struct in it; `None` if it takes it.
-pub(super) fn refusal(types: &[Type], id: TypeId, composite: &Composite) -> Option<&'static str> {
+pub(super) fn refusal(
+    special: &mut SpecialFields<'_>,
+    id: TypeId,
+    composite: &Composite,
+) -> Option<&'static str> {
+    let types = special.types;
     let inspected = |ty| match get(types, ty) {
         Some(Type::Struct(field)) => field
             .name
@@ -32,7 +37,7 @@ pub(super) fn refusal(types: &[Type], id: TypeId, composite: &Composite) -> Opti
     if !composite.members.iter().any(|member| inspected(member.ty)) {
         return None;
     }
-    match record(types, id) {
+    match special.record(id) {
         Record::Malformed(reason) => Some(reason),
         Record::Fields(_) => None,
     }

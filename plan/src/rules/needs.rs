@@ -2,7 +2,7 @@
 
 use super::KernelVersion;
 use super::flags::{bits, flag_names, flag_since};
-use super::special::{Record, record};
+use super::special::{Record, SpecialFields};
 use super::table::{MAP_EXTRA, rules};
 use crate::model::Map;
 use crate::types::Type;
@@ -60,10 +60,10 @@ pub(crate) fn all<I>(map: &Map<I>) -> Vec<Need> {
 
 /// What the special fields of the map's values need. An older kernel creates the map all the same
 /// and does not know the field, so it is the programs that need it.
-pub(crate) fn of_fields<I>(map: &Map<I>, types: &[Type]) -> Vec<Need> {
+pub(crate) fn of_fields<I>(map: &Map<I>, special: &mut SpecialFields<'_>) -> Vec<Need> {
     // Without BTF no kernel knows of them.
     let value = map.btf.and(map.value_type);
-    let Some(Record::Fields(fields)) = value.map(|value| record(types, value)) else {
+    let Some(Record::Fields(fields)) = value.map(|value| special.record(value)) else {
         return Vec::new();
     };
     let need = |kind: super::special::Kind| Need {
@@ -81,7 +81,18 @@ pub(crate) fn of_fields<I>(map: &Map<I>, types: &[Type]) -> Vec<Need> {
 /// for a type that is not known here.
 #[must_use]
 pub fn needs<I>(map: &Map<I>, types: &[Type]) -> Option<(KernelVersion, String)> {
-    let needs = all(map).into_iter().chain(of_fields(map, types));
+    SpecialFields::new(types).needs(map)
+}
+
+impl SpecialFields<'_> {
+    /// As [`needs`], for many maps.
+    pub fn needs<I>(&mut self, map: &Map<I>) -> Option<(KernelVersion, String)> {
+        newest(map, self)
+    }
+}
+
+fn newest<I>(map: &Map<I>, special: &mut SpecialFields<'_>) -> Option<(KernelVersion, String)> {
+    let needs = all(map).into_iter().chain(of_fields(map, special));
     // Of equal versions the first counts: the type says more than its flags.
     let newest = needs.reduce(|newest, need| {
         if need.since > newest.since {

@@ -6,12 +6,11 @@ use foldhash::HashMap;
 
 use super::KernelVersion;
 use super::flags::flag_names;
-use super::special::{Field, Record, record};
+use super::special::{Field, Record, SpecialFields};
 use super::table::{FREE_INNER_ENTRIES, Inner, rules};
 use crate::codes;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::model::{Map, MaxEntries, Plan, Slot, SlotTarget, Template};
-use crate::types::{Type, TypeId};
 use crate::uapi;
 
 /// Slots that even the newest kernel refuses: beyond `max_entries`, with a target that is
@@ -19,12 +18,18 @@ use crate::uapi;
 #[must_use]
 pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
     let mut found = Vec::new();
+    each_slot_error(plan, |diagnostic| found.push(diagnostic));
+    found
+}
+
+/// As [`slot_errors`], for callers that do not keep all of them: a plan can have millions.
+pub fn each_slot_error(plan: &Plan, mut each: impl FnMut(Diagnostic)) {
     if plan.maps.iter().all(|map| map.slots.is_empty()) {
-        return found;
+        return;
     }
     let mut targets = Targets::of(plan);
     for map in &plan.maps {
-        found.extend(beyond(map));
+        beyond(map).into_iter().for_each(&mut each);
         // Many slots may hold one map: it is compared once.
         let mut compared: HashMap<&str, Option<Mismatch>> = HashMap::default();
         for slot in &map.slots {
@@ -33,11 +38,11 @@ pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
             };
             let Some(target) = targets.maps.get(name.as_str()).copied() else {
                 let message = format!("there is no map '{}'", name.escape_debug());
-                found.push(about(codes::SLOT_TARGET_MISSING, map, slot, &message));
+                each(about(codes::SLOT_TARGET_MISSING, map, slot, &message));
                 continue;
             };
             if target.is_outer() {
-                found.push(nested(map, slot, target));
+                each(nested(map, slot, target));
                 continue;
             }
             let Some(template) = &map.inner else { continue };
@@ -48,11 +53,10 @@ pub fn slot_errors(plan: &Plan) -> Vec<Diagnostic> {
                 .entry(name)
                 .or_insert_with(|| targets.mismatch(template, target));
             if let Some(mismatch) = mismatch {
-                found.push(misfit(map, slot, target, mismatch));
+                each(misfit(map, slot, target, mismatch));
             }
         }
     }
-    found
 }
 
 /// Whether all that is compared is the same, as it is for most inner maps.
@@ -66,11 +70,10 @@ fn equal(template: &Template, target: &Map) -> bool {
         && template.btf.is_some() == target.btf.is_some()
 }
 
-/// The maps by name, and the special fields of values, worked out once per type.
+/// The maps by name, and the special fields of their values.
 struct Targets<'a> {
     maps: HashMap<&'a str, &'a Map>,
-    types: &'a [Type],
-    fields: HashMap<TypeId, Vec<Field>>,
+    special: SpecialFields<'a>,
 }
 
 /// Slots that kernels of this version refuse and newer ones take.
@@ -203,8 +206,7 @@ impl<'a> Targets<'a> {
             .collect();
         Self {
             maps,
-            types: &plan.types,
-            fields: HashMap::default(),
+            special: SpecialFields::new(&plan.types),
         }
     }
 
@@ -249,18 +251,11 @@ impl<'a> Targets<'a> {
         let Some(value) = map.btf.and(map.value_type) else {
             return Vec::new();
         };
-        let types = self.types;
-        let fields = self
-            .fields
-            .entry(value)
-            .or_insert_with(|| match record(types, value) {
-                Record::Fields(mut fields) => {
-                    fields.sort_by_key(|field| field.offset);
-                    fields
-                }
-                Record::Malformed(_) => Vec::new(),
-            });
-        fields.clone()
+        let Record::Fields(mut fields) = self.special.record(value) else {
+            return Vec::new();
+        };
+        fields.sort_by_key(|field| field.offset);
+        fields
     }
 }
 

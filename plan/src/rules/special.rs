@@ -1,7 +1,9 @@
 //! Fields of map values that the kernel treats specially: locks, timers, kptrs, graph roots
 //! (`btf_parse_fields`).
 
-use foldhash::HashSet;
+use std::rc::Rc;
+
+use foldhash::HashMap;
 
 use super::KernelVersion;
 use super::layout::{get, resolve};
@@ -159,68 +161,100 @@ impl Kind {
 
 /// The special fields of a value type.
 pub(crate) fn record(types: &[Type], value: TypeId) -> Record {
-    let mut search = Search {
-        types,
-        fields: Vec::new(),
-        without: HashSet::default(),
-        odd: false,
-    };
-    let found = match resolve(types, value) {
-        Some((id, Type::Struct(composite))) => search.members(id, composite, 0, 0),
-        Some((_, Type::Datasec { vars, .. })) => vars.iter().try_for_each(|place| {
-            let Some(Type::Var { to, .. }) = get(types, place.var) else {
-                return Ok(());
-            };
-            search.field(*to, u64::from(place.offset), 0)
-        }),
-        _ => Ok(()),
-    };
-    match found.and_then(|()| search.check()) {
-        Ok(()) => Record::Fields(search.fields),
-        Err(reason) => Record::Malformed(reason),
-    }
+    SpecialFields::new(types).record(value)
 }
 
-struct Search<'a> {
-    types: &'a [Type],
+/// What the kernel makes of the special fields of values: locks, timers, kptrs ...
+///
+/// Each struct is searched once, however many values it is in.
+#[derive(Debug)]
+pub struct SpecialFields<'t> {
+    pub(super) types: &'t [Type],
+    /// By struct and depth: at another depth, more of it may be nested too deeply.
+    known: HashMap<(TypeId, usize), Result<Rc<Found>, &'static str>>,
+}
+
+/// What is in a struct, with offsets from its start.
+#[derive(Debug, Clone, Default)]
+struct Found {
     fields: Vec<Field>,
-    /// Structs without special fields, so that each is searched once.
-    without: HashSet<TypeId>,
     /// Whether a member begins within a byte.
     odd: bool,
 }
 
-impl Search<'_> {
-    fn members(
+impl<'t> SpecialFields<'t> {
+    /// For values of these types.
+    #[must_use]
+    pub fn new(types: &'t [Type]) -> Self {
+        Self {
+            types,
+            known: HashMap::default(),
+        }
+    }
+
+    /// The special fields of a value type.
+    pub(crate) fn record(&mut self, value: TypeId) -> Record {
+        let found = self.value(value).and_then(|found| {
+            found.check()?;
+            Ok(found.fields.clone())
+        });
+        match found {
+            Ok(fields) => Record::Fields(fields),
+            Err(reason) => Record::Malformed(reason),
+        }
+    }
+
+    fn value(&mut self, value: TypeId) -> Result<Rc<Found>, &'static str> {
+        match resolve(self.types, value) {
+            Some((id, Type::Struct(composite))) => self.structure(id, composite, 0),
+            Some((_, Type::Datasec { vars, .. })) => {
+                let mut found = Found::default();
+                for place in vars {
+                    if let Some(Type::Var { to, .. }) = get(self.types, place.var) {
+                        self.field(&mut found, *to, u64::from(place.offset), 0)?;
+                    }
+                }
+                Ok(Rc::new(found))
+            }
+            _ => Ok(Rc::default()),
+        }
+    }
+
+    fn structure(
         &mut self,
         id: TypeId,
         composite: &Composite,
-        offset: u64,
         depth: usize,
-    ) -> Result<(), &'static str> {
-        if self.without.contains(&id) {
-            return Ok(());
+    ) -> Result<Rc<Found>, &'static str> {
+        if let Some(known) = self.known.get(&(id, depth)) {
+            return known.clone();
         }
+        let found = self.members(composite, depth).map(Rc::new);
+        self.known.insert((id, depth), found.clone());
+        found
+    }
+
+    fn members(&mut self, composite: &Composite, depth: usize) -> Result<Found, &'static str> {
         if depth > MAX_DEPTH {
             return Err("structs are nested too deeply");
         }
-        let before = self.fields.len();
+        let mut found = Found::default();
         for member in &composite.members {
-            self.odd |= !member.bit_offset.is_multiple_of(8);
-            self.field(
-                member.ty,
-                offset + u64::from(member.bit_offset / 8),
-                depth + 1,
-            )?;
+            found.odd |= !member.bit_offset.is_multiple_of(8);
+            let offset = u64::from(member.bit_offset / 8);
+            self.field(&mut found, member.ty, offset, depth + 1)?;
         }
-        if self.fields.len() == before {
-            self.without.insert(id);
-        }
-        Ok(())
+        Ok(found)
     }
 
     /// One member or variable. As in the kernel, a typedef or qualifier hides a field.
-    fn field(&mut self, id: TypeId, offset: u64, depth: usize) -> Result<(), &'static str> {
+    fn field(
+        &mut self,
+        found: &mut Found,
+        id: TypeId,
+        offset: u64,
+        depth: usize,
+    ) -> Result<(), &'static str> {
         let mut id = id;
         let mut count = 1_u64;
         for _ in 0..MAX_DEPTH {
@@ -239,77 +273,34 @@ impl Search<'_> {
         if count == 0 {
             return Ok(());
         }
-        let (kind, size, pointee) = match ty {
+        let one = |kind, pointee| Field {
+            kind,
+            offset: 0,
+            pointee,
+        };
+        match ty {
             Type::Struct(composite) => {
                 let named = Kind::NAMED
                     .iter()
                     .find(|(name, ..)| composite.name.as_deref() == Some(*name));
                 match named {
-                    Some((_, kind, size)) if composite.size == *size => (*kind, *size, None),
+                    Some((_, kind, size)) if composite.size == *size => {
+                        found.add(&[one(*kind, None)], offset, count, *size)
+                    }
                     // Not the kernel's struct, whatever its name says.
-                    Some(_) => return Ok(()),
-                    None => return self.nested(id, composite, offset, count, depth),
+                    Some(_) => Ok(()),
+                    None => {
+                        let inside = self.structure(id, composite, depth)?;
+                        found.odd |= inside.odd;
+                        found.add(&inside.fields, offset, count, composite.size)
+                    }
                 }
             }
             _ => match self.kptr(ty)? {
-                Some((kind, pointee)) => (kind, 8, Some(pointee)),
-                None => return Ok(()),
+                Some((kind, pointee)) => found.add(&[one(kind, Some(pointee))], offset, count, 8),
+                None => Ok(()),
             },
-        };
-        if count > 1 && !kind.may_repeat() {
-            return Err(REPEATED);
         }
-        for index in 0..count {
-            let offset = offset.saturating_add(index.saturating_mul(size.into()));
-            self.add(Field {
-                kind,
-                offset,
-                pointee: pointee.clone(),
-            })?;
-        }
-        Ok(())
-    }
-
-    fn nested(
-        &mut self,
-        id: TypeId,
-        composite: &Composite,
-        offset: u64,
-        count: u64,
-        depth: usize,
-    ) -> Result<(), &'static str> {
-        let before = self.fields.len();
-        self.members(id, composite, offset, depth)?;
-        let of_one = self.fields.get(before..).unwrap_or_default().to_vec();
-        if of_one.is_empty() {
-            return Ok(());
-        }
-        if count > 1 && of_one.iter().any(|field| !field.kind.may_repeat()) {
-            return Err(REPEATED);
-        }
-        for index in 1..count {
-            for field in &of_one {
-                let offset = field
-                    .offset
-                    .saturating_add(index.saturating_mul(composite.size.into()));
-                self.add(Field {
-                    offset,
-                    ..field.clone()
-                })?;
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, field: Field) -> Result<(), &'static str> {
-        if field.kind.is_unique() && self.fields.iter().any(|other| other.kind == field.kind) {
-            return Err("a value has at most one lock, timer, work queue or task work of a kind");
-        }
-        if self.fields.len() >= MAX_FIELDS {
-            return Err("a value has at most 11 special fields");
-        }
-        self.fields.push(field);
-        Ok(())
     }
 
     /// A pointer whose pointee is tagged as a kptr, with the struct's name.
@@ -341,6 +332,45 @@ impl Search<'_> {
             }
             _ => Err("a kptr points to something that is not a complete struct"),
         }
+    }
+}
+
+impl Found {
+    /// Adds the fields of something that stands `count` times at `offset`, `size` bytes each.
+    fn add(
+        &mut self,
+        fields: &[Field],
+        offset: u64,
+        count: u64,
+        size: u32,
+    ) -> Result<(), &'static str> {
+        if fields.is_empty() {
+            return Ok(());
+        }
+        if count > 1 && fields.iter().any(|field| !field.kind.may_repeat()) {
+            return Err(REPEATED);
+        }
+        for index in 0..count {
+            let start = offset.saturating_add(index.saturating_mul(size.into()));
+            for field in fields {
+                self.add_one(Field {
+                    offset: start.saturating_add(field.offset),
+                    ..field.clone()
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_one(&mut self, field: Field) -> Result<(), &'static str> {
+        if field.kind.is_unique() && self.fields.iter().any(|other| other.kind == field.kind) {
+            return Err("a value has at most one lock, timer, work queue or task work of a kind");
+        }
+        if self.fields.len() >= MAX_FIELDS {
+            return Err("a value has at most 11 special fields");
+        }
+        self.fields.push(field);
+        Ok(())
     }
 
     /// What must be right about all fields together.

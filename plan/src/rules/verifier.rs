@@ -5,6 +5,7 @@
 
 use super::layout::{describe, get, resolve, size_of};
 use super::metas;
+use super::special::SpecialFields;
 use crate::types::{Composite, Enum, Linkage, Member, SecVar, Type, TypeId};
 
 /// `KSYM_NAME_LEN`: names are shorter.
@@ -14,9 +15,21 @@ const NAME_LIMIT: usize = 512;
 /// takes it. What the type refers to has reasons of its own.
 #[must_use]
 pub fn type_refusal(types: &[Type], id: TypeId) -> Option<String> {
+    SpecialFields::new(types).type_refusal(id)
+}
+
+impl SpecialFields<'_> {
+    /// As [`type_refusal`], for many types.
+    pub fn type_refusal(&mut self, id: TypeId) -> Option<String> {
+        refusal(self, id)
+    }
+}
+
+fn refusal(special: &mut SpecialFields<'_>, id: TypeId) -> Option<String> {
+    let types = special.types;
     match get(types, id)? {
         Type::Struct(composite) => members(types, id, composite).or_else(|| {
-            let reason = metas::refusal(types, id, composite)?;
+            let reason = metas::refusal(special, id, composite)?;
             Some(format!("{}: {reason}", describe(types, id)))
         }),
         Type::Union(composite) => members(types, id, composite),

@@ -7,6 +7,9 @@ use crate::rules;
 use crate::types::TypeId;
 use crate::uapi;
 
+/// Bytes of the longest name: as long as the kernel's BTF has them, and `.inner` of a template.
+const LONGEST_NAME: usize = 511 + ".inner".len();
+
 pub(super) fn check(plan: &Plan, map: &Map, problems: &mut Problems) {
     any(plan, map, problems);
     let Some(template) = &map.inner else { return };
@@ -45,6 +48,10 @@ pub(super) fn check(plan: &Plan, map: &Map, problems: &mut Problems) {
 fn any<I>(plan: &Plan, map: &Map<I>, problems: &mut Problems) {
     if map.name.is_empty() {
         problems.map(map, codes::PLAN_NAME, "name", "the name is empty");
+    }
+    if map.name.len() > LONGEST_NAME {
+        let message = format!("the name has more than {LONGEST_NAME} bytes");
+        problems.map(map, codes::PLAN_NAME, "name", message);
     }
     if map.name.contains('\0') {
         problems.map(map, codes::PLAN_NAME, "name", "the name has a NUL byte");

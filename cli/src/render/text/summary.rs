@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use bpfplan_plan::rules::{self, KernelVersion, Target};
+use bpfplan_plan::rules::{self, KernelVersion, SpecialFields, Target};
 use bpfplan_plan::{Map, Plan, Step, WithPrograms};
 
 use super::rows::count;
@@ -107,19 +107,21 @@ fn totals(plan: &Plan) -> String {
 
 /// `Needs Linux 5.10 (luts: BPF_F_INNER_MAP); batch fill 5.19, else per slot.`
 fn kernel(plan: &Plan, fills: bool) -> String {
-    let of_map = |map: &Map| {
-        let (version, why) = rules::needs(map, &plan.types)?;
-        Some((version, map.name.clone(), why))
-    };
-    let of_template = |map: &Map| {
-        let inner = map.inner.as_deref()?;
-        let (version, why) = rules::needs(inner, &plan.types)?;
-        Some((version, inner.name.clone(), why))
+    let mut special = SpecialFields::new(&plan.types);
+    let mut needs = |map: &Map| {
+        let own = special.needs(map);
+        let own = own.map(|(version, why)| (version, map.name.clone(), why));
+        let inner = map.inner.as_deref();
+        let inner = inner.and_then(|inner| {
+            let (version, why) = special.needs(inner)?;
+            Some((version, inner.name.clone(), why))
+        });
+        [own, inner]
     };
     let newest = plan
         .maps
         .iter()
-        .flat_map(|map| [of_map(map), of_template(map)])
+        .flat_map(&mut needs)
         .flatten()
         // The first of equals, so that the text points at the first cause.
         .reduce(|newest, next| if next.0 > newest.0 { next } else { newest });
