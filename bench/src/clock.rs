@@ -24,6 +24,12 @@ impl Series {
     }
 }
 
+impl FromIterator<Duration> for Series {
+    fn from_iter<T: IntoIterator<Item = Duration>>(durations: T) -> Self {
+        Self(durations.into_iter().collect())
+    }
+}
+
 impl fmt::Display for Series {
     /// Median, minimum and maximum in microseconds, then how many there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,5 +14,6 @@ pub mod clock;
 pub mod libbpf;
 pub mod ours;
 pub mod program;
+pub mod rounds;
 #[cfg(feature = "peers")]
 pub mod with_libbpf_rs;

@@ -44,14 +44,23 @@ impl Object {
         let object = self.0.as_ptr();
         // SAFETY: `object` is open, nobody else uses it, and the programs that it names belong to
         // it.
-        let result = unsafe {
+        unsafe {
             let mut program = sys::bpf_object__next_program(object, ptr::null_mut());
             while !program.is_null() {
                 sys::bpf_program__set_autoload(program, false);
                 program = sys::bpf_object__next_program(object, program);
             }
-            sys::bpf_object__load(object)
-        };
+        }
+        self.load_with_programs()
+    }
+
+    /// `bpf_object__load`: creates the maps, fills the slots and loads the programs.
+    ///
+    /// # Errors
+    /// libbpf's, as a negative error number.
+    pub fn load_with_programs(&mut self) -> Result<()> {
+        // SAFETY: the object is open, and nobody else uses it.
+        let result = unsafe { sys::bpf_object__load(self.0.as_ptr()) };
         if result != 0 {
             bail!("libbpf does not load the object: {result}");
         }

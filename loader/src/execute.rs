@@ -26,7 +26,7 @@ use crate::program_rules::Origin;
 use crate::reused_programs::ProgramChange;
 use crate::reused_slots::Change;
 use crate::slots::{Filled, Filler, Way};
-use crate::together::Early;
+use crate::together::{Early, Large};
 
 /// How often a load is begun if others change the pins meanwhile.
 const ATTEMPTS: usize = 8;
@@ -64,8 +64,8 @@ pub enum Progress<'a> {
     Again,
     /// Fill the slots of all outer maps, or those that are still empty, in this way.
     Fill(Way),
-    /// Create so many large maps before the others, at the same time; each is told of again when
-    /// its turn comes.
+    /// Create so many large maps at the same time, before the others or while slots are filled;
+    /// each is told of again when its turn comes.
     Together {
         /// Number of maps.
         maps: usize,
@@ -251,11 +251,12 @@ impl<'a, K: Kernel> Load<'a, K> {
             }
         }
         let steps = self.plan.steps_with(programs);
-        let mut begun = false;
-        for step in steps.iter().copied() {
-            if step != Step::LoadBtf && !begun {
+        let large = self.large(&steps);
+        let (mut begun, mut last) = (false, Vec::new());
+        for step in steps {
+            if let (Large::First(large), false) = (&large, begun || step == Step::LoadBtf) {
                 begun = true;
-                self.create_large(&steps)?;
+                self.create_large(large, &[])?;
             }
             if matches!(step, Step::Pin { .. }) {
                 // Last of all, below.
@@ -271,20 +272,31 @@ impl<'a, K: Kernel> Load<'a, K> {
             if !fills && step.map_index().is_some_and(|map| !self.is_from_plan(map)) {
                 continue;
             }
-            // Told below, after the slots for maps.
-            if matches!(step, Step::FillPrograms { .. }) {
-                continue;
+            match step {
+                // Told below, after the slots for maps.
+                Step::FillPrograms { .. } => continue,
+                Step::CreateMap { map } if large.is_last(map) => {
+                    last.push(step);
+                    continue;
+                }
+                _ => {}
             }
             self.tell(Progress::Step(step))?;
             match step {
                 // All at once, below.
                 Step::FillSlots { map } => outers.push(map),
-                Step::LoadPrograms => self.load_programs()?,
+                Step::LoadPrograms => {}
                 _ => self.step(step)?,
             }
         }
-        if !outers.is_empty() {
-            self.fill_slots(&outers)?;
+        match (self.options.programs.to_load(), &large) {
+            (Some(options), _) => self.load_programs_and_fill(options, &outers)?,
+            (None, Large::First(_)) => self.fill_slots(&outers)?,
+            (None, Large::WhileFilling(large)) => self.create_large(large, &outers)?,
+        }
+        for step in last {
+            self.tell(Progress::Step(step))?;
+            self.step(step)?;
         }
         self.fill_program_arrays()?;
         let ids = if directories.is_empty() && self.named.is_none() {
@@ -297,15 +309,24 @@ impl<'a, K: Kernel> Load<'a, K> {
         Ok(ids)
     }
 
-    fn fill_slots(&mut self, outers: &[usize]) -> Result<(), Diagnostic> {
+    /// Fills the slots of outer maps.
+    pub(crate) fn fill_slots(&mut self, outers: &[usize]) -> Result<(), Diagnostic> {
+        if outers.is_empty() {
+            return Ok(());
+        }
         let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
         let filled = Filler::new(self.plan, self.kernel, &self.maps)
             .fill_all(outers, &mut |next| ask(progress, interrupted, next))?;
-        for Filled { map, slots, note } in filled {
+        self.filled(filled);
+        Ok(())
+    }
+
+    /// Remembers which slots are filled.
+    pub(crate) fn filled(&mut self, outers: Vec<Filled>) {
+        for Filled { map, slots, note } in outers {
             self.filled.insert(map, slots);
             self.diagnostics.extend(note);
         }
-        Ok(())
     }
 
     /// The map with that index, if it is made.
@@ -376,7 +397,8 @@ impl<'a, K: Kernel> Load<'a, K> {
             return Ok(());
         };
         match step {
-            // Slots are filled when all maps exist, and pins are made last of all.
+            // Programs are loaded and slots are filled when all maps exist, and pins are made last of
+            // all.
             Step::LoadBtf
             | Step::LoadPrograms
             | Step::FillPrograms { .. }

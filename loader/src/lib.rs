@@ -51,6 +51,7 @@ mod loaded;
 pub mod maps;
 mod object_copy;
 mod options;
+mod overlap;
 mod pinning;
 mod pins;
 mod preflight;

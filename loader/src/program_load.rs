@@ -12,7 +12,7 @@ use crate::create::Created;
 use crate::execute::{Load, Progress};
 use crate::journal::Entered;
 use crate::kconfig::kconfig_text;
-use crate::kernel::{Errno, Kernel, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap};
+use crate::kernel::{Errno, Kernel, ProgramAnswer, ProgramFailure, ProgramStage};
 use crate::object_copy::without_slots;
 use crate::options::SlotPolicy;
 use crate::pins::Pins;
@@ -26,56 +26,53 @@ const LOG_WIDTH: usize = 160;
 /// How many of libbpf's messages are shown.
 const MESSAGES: usize = 16;
 
+/// What libbpf is to be asked for, but for the maps that are there.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// The object, with slots that libbpf does not see.
+    pub(crate) object: Vec<u8>,
+    pub(crate) kconfig: Option<CString>,
+    /// Indices of the maps; the contents of those that libbpf makes.
+    pub(crate) maps: Vec<(usize, Option<Vec<u8>>)>,
+}
+
 impl<K: Kernel> Load<'_, K> {
-    /// Has libbpf load the programs over the maps that are there, and takes over what it makes.
-    pub(crate) fn load_programs(&mut self) -> Result<(), Diagnostic> {
-        let Some(options) = self.options.programs.to_load() else {
-            return Ok(());
-        };
-        let plan = self.plan;
-        let object = without_slots(&options.object).map_err(|why| {
+    /// What libbpf is to be asked for.
+    pub(crate) fn asked(&self, object: &[u8]) -> Result<Asked, Diagnostic> {
+        let object = without_slots(object).map_err(|why| {
             Diagnostic::error(
                 codes::PROGRAMS_REFUSED,
                 format!("the object is damaged: {why}"),
             )
         })?;
-        let mut indices = Vec::new();
         let mut maps = Vec::new();
-        for (index, map) in plan.maps.iter().enumerate() {
-            let origin = self.origins.get(index);
-            let fd = self.made(index).map(|created| &created.fd);
-            if fd.is_none() && origin != Some(&Origin::Programs) {
+        for (index, map) in self.plan.maps.iter().enumerate() {
+            let made = self.made(index).is_some();
+            if !made && self.origins.get(index) != Some(&Origin::Programs) {
                 continue;
             }
-            let data = map
-                .data
-                .as_ref()
-                .filter(|_| fd.is_none() && !map.is_arena());
+            let data = map.data.as_ref().filter(|_| !made && !map.is_arena());
             let contents = data.map(|_| self.initial_value(map).map(Cow::into_owned));
             let contents = contents.transpose();
             let contents = contents.map_err(|errno| {
                 let message = format!("preparing its initial contents failed: {errno}");
                 Diagnostic::error(codes::CONTENTS_REFUSED, message).map(&map.name)
             })?;
-            indices.push(index);
-            maps.push(RequestedMap { map, fd, contents });
+            maps.push((index, contents));
         }
-        let kconfig = CString::new(kconfig_text(&self.kconfig.externs)).ok();
-        let request = ProgramRequest {
-            object: &object,
-            name: &plan.object.name,
-            kconfig: kconfig.as_deref(),
-            maps: &maps,
-            programs: &plan.programs,
-        };
-        let answer = self
-            .kernel
-            .load_programs(&request)
-            .map_err(|failure| self.programs_refused(failure))?;
-        drop(maps);
+        Ok(Asked {
+            object,
+            kconfig: CString::new(kconfig_text(&self.kconfig.externs)).ok(),
+            maps,
+        })
+    }
+
+    /// Takes over what libbpf has made; `asked` are the indices of the maps of the request.
+    pub(crate) fn take_over(&mut self, answer: ProgramAnswer<K::Fd>, asked: &[usize]) {
+        let plan = self.plan;
         self.programs = answer.programs;
         for (place, fd) in answer.maps {
-            let made = indices.get(place).copied();
+            let made = asked.get(place).copied();
             let Some((index, map)) = made.and_then(|index| Some((index, plan.maps.get(index)?)))
             else {
                 continue;
@@ -111,10 +108,9 @@ impl<K: Kernel> Load<'_, K> {
             self.diagnostics
                 .push(with_messages(warning, &answer.messages));
         }
-        Ok(())
     }
 
-    fn programs_refused(&self, failure: ProgramFailure) -> Diagnostic {
+    pub(crate) fn programs_refused(&self, failure: ProgramFailure) -> Diagnostic {
         let plan = self.plan;
         let ProgramFailure {
             stage,

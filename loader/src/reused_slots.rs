@@ -11,7 +11,7 @@ use crate::codes;
 use crate::execute::Load;
 use crate::kernel::{Errno, FdLimit, Kernel};
 use crate::options::SlotPolicy;
-use crate::slots::{Filled, Filler, Put};
+use crate::slots::{Filler, Put};
 
 /// Slots that are compared on kernels where every look waits for an RCU grace period.
 const SLOW_LOOKS: usize = 64;
@@ -209,10 +209,7 @@ impl<K: Kernel> Load<'_, K> {
         let filled = filler.put(&puts, &mut |next| {
             crate::execute::ask(progress, interrupted, next)
         })?;
-        for Filled { map, slots, note } in filled {
-            self.filled.insert(map, slots);
-            self.diagnostics.extend(note);
-        }
+        self.filled(filled);
         Ok(())
     }
 

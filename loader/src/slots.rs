@@ -135,6 +135,12 @@ impl<'a, K: Kernel> Filler<'a, K> {
         }
     }
 
+    /// Whether an outer map and all maps for its slots are made.
+    pub(crate) fn is_ready(&self, index: usize) -> bool {
+        let outer = self.maps.get(index).is_some_and(Option::is_some);
+        outer && self.jobs_of(index, &mut Vec::new()).is_ok()
+    }
+
     /// Fills the outer maps with these indices, which ascend; the first failure in the order of
     /// the slots counts. `tell` hears how, and ends it by an error.
     pub(crate) fn fill_all(

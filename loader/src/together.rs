@@ -6,18 +6,21 @@
 //! reported, which failure counts and what is tried instead of what was refused is as if they had
 //! been created then.
 //!
+//! Where slots wait for a grace period and no programs load meanwhile, the large maps are created
+//! last instead, while the slots are filled: unless they are for these slots.
+//!
 //! Measured on Linux 6.18 with two CPUs: eight hash maps of 65536 entries take 16 ms instead of 30.
 //! Arrays gain nothing, so they are left to their turn. Per-CPU maps wait for each other, as the
 //! kernel allocates memory per CPU under one lock; so one thread creates all of these, beside the
 //! others.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use bpfplan_plan::rules::{Target, memory};
-use bpfplan_plan::{Diagnostic, Map, MaxEntries, Step, uapi};
+use bpfplan_plan::{Diagnostic, Map, MaxEntries, SlotTarget, Step, uapi};
 
 use crate::create::kernel_name;
 use crate::execute::{Load, Progress};
@@ -39,6 +42,10 @@ const LARGE: u64 = 100_000;
 /// How much other threads have to take off this one, in nanoseconds: many times what a thread
 /// costs.
 const WORTH: u64 = 300_000;
+
+/// How much there has to be before slots are filled meanwhile, in nanoseconds: a grace period ends at
+/// a tick of the clock, and less than a tick is not noticed.
+const WORTH_A_TICK: u64 = 4_000_000;
 
 /// Threads at most: memory is what they wait for.
 const THREADS: usize = 8;
@@ -99,9 +106,14 @@ fn is_per_cpu(map: &Map) -> bool {
     )
 }
 
-/// The maps that are worth being created at the same time, the most expensive first: each by
-/// itself, and all per-CPU maps one after another.
-fn large<'a>(maps: impl Iterator<Item = (usize, &'a Map)>) -> Vec<Vec<usize>> {
+/// The large maps, the most expensive first: each by itself, and all per-CPU maps one after
+/// another. None if other threads take less than `worth` nanoseconds off this one, which creates as
+/// many `own` pieces at least.
+fn large<'a>(
+    maps: impl Iterator<Item = (usize, &'a Map)>,
+    own: usize,
+    worth: u64,
+) -> Vec<Vec<usize>> {
     let (mut pieces, mut per_cpu) = (Vec::new(), (0_u64, Vec::new()));
     for (index, map) in maps {
         let cost = cost(map);
@@ -119,38 +131,96 @@ fn large<'a>(maps: impl Iterator<Item = (usize, &'a Map)>) -> Vec<Vec<usize>> {
         pieces.push(per_cpu);
     }
     pieces.sort_unstable_by(|one, other| other.cmp(one));
-    let others = pieces.iter().skip(1);
+    let others = pieces.iter().skip(own);
     let taken_off = others.fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
-    if taken_off < WORTH {
+    if taken_off < worth {
         return Vec::new();
     }
     pieces.into_iter().map(|(_, maps)| maps).collect()
 }
 
-impl<K: Kernel> Load<'_, K> {
-    /// Creates the large ones of the maps that these steps create, if that gains from several
-    /// threads.
-    pub(crate) fn create_large(&mut self, steps: &[Step]) -> Result<(), Diagnostic> {
-        let cpus = self.kernel.cpus().min(THREADS);
-        if cpus < 2 {
-            return Ok(());
+/// When large maps are created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Large {
+    /// Before all others, in pieces for threads to take; there may be none.
+    First(Vec<Vec<usize>>),
+    /// After all others, while the slots of outer maps are filled.
+    WhileFilling(Vec<Vec<usize>>),
+}
+
+impl Large {
+    /// Whether that map is created after all others.
+    pub(crate) fn is_last(&self, map: usize) -> bool {
+        match self {
+            Self::First(_) => false,
+            Self::WhileFilling(pieces) => pieces.iter().flatten().any(|index| *index == map),
         }
+    }
+}
+
+impl<K: Kernel> Load<'_, K> {
+    /// The large ones of the maps that these steps create, if that gains from other threads.
+    pub(crate) fn large(&self, steps: &[Step]) -> Large {
         let plan = self.plan;
-        let maps = steps.iter().filter_map(|step| match *step {
-            Step::CreateMap { map } if self.comes_from_plan(map) => {
-                Some((map, plan.maps.get(map)?))
+        if self.kernel.cpus() < 2 {
+            return Large::First(Vec::new());
+        }
+        let maps = || {
+            steps.iter().filter_map(|step| match *step {
+                Step::CreateMap { map } if self.comes_from_plan(map) => {
+                    Some((map, plan.maps.get(map)?))
+                }
+                _ => None,
+            })
+        };
+        // Where there are programs, slots are filled while these load.
+        if self.kernel.overlaps() && self.options.programs.to_load().is_none() {
+            let pieces = large(maps(), 0, WORTH_A_TICK);
+            if !pieces.is_empty() && self.fills_without(steps, &pieces) {
+                return Large::WhileFilling(pieces);
             }
+        }
+        Large::First(large(maps(), 1, WORTH))
+    }
+
+    /// Whether there are slots to be filled, and none for one of these maps.
+    fn fills_without(&self, steps: &[Step], pieces: &[Vec<usize>]) -> bool {
+        let maps = &self.plan.maps;
+        let later = pieces.iter().flatten().filter_map(|index| maps.get(*index));
+        let later: HashSet<&str> = later.map(|map| map.name.as_str()).collect();
+        let outers = steps.iter().filter_map(|step| match *step {
+            Step::FillSlots { map } if self.comes_from_plan(map) => maps.get(map),
             _ => None,
         });
-        let large = large(maps);
-        let threads = large.len().min(cpus);
+        let mut slots = outers.flat_map(|outer| &outer.slots).peekable();
+        slots.peek().is_some()
+            && slots.all(|slot| match &slot.target {
+                SlotTarget::Map(name) => !later.contains(name.as_str()),
+                SlotTarget::Program(_) => true,
+            })
+    }
+
+    /// Creates large maps at the same time, while this thread fills the slots of these outer maps.
+    /// A failure of the slots ends it; one of a map counts when its turn comes, which is later.
+    pub(crate) fn create_large(
+        &mut self,
+        large: &[Vec<usize>],
+        outers: &[usize],
+    ) -> Result<(), Diagnostic> {
+        let others = if outers.is_empty() {
+            large.len()
+        } else {
+            large.len().saturating_add(1)
+        };
+        let threads = others.min(self.kernel.cpus()).min(THREADS);
         if threads < 2 {
-            return Ok(());
+            return self.fill_slots(outers);
         }
         self.tell(Progress::Together {
             maps: large.iter().map(Vec::len).sum(),
             threads,
         })?;
+        let plan = self.plan;
         let btf = self.btf.take();
         let done = Mutex::new(Vec::new());
         let next = AtomicUsize::new(0);
@@ -180,7 +250,7 @@ impl<K: Kernel> Load<'_, K> {
             }
             piece.is_some()
         };
-        let told = thread::scope(|scope| {
+        let own = thread::scope(|scope| {
             for _ in 1..threads {
                 // Where no thread can be had, those that there are do the work.
                 let other = small_thread().spawn_scoped(scope, || while create_one() {});
@@ -188,18 +258,19 @@ impl<K: Kernel> Load<'_, K> {
                     break;
                 }
             }
-            while create_one() {
-                if let Err(interrupted) = self.tell(Progress::GoOn) {
-                    stop.store(true, Ordering::Relaxed);
-                    next.store(large.len(), Ordering::Relaxed);
-                    return Err(interrupted);
-                }
+            let mut own = self.fill_slots(outers);
+            while own.is_ok() && create_one() {
+                own = self.tell(Progress::GoOn);
             }
-            Ok(())
+            if own.is_err() {
+                stop.store(true, Ordering::Relaxed);
+                next.store(large.len(), Ordering::Relaxed);
+            }
+            own
         });
         self.btf = btf;
         self.early = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-        told
+        own
     }
 
     /// The result of creating a map, if it was created before its turn.
@@ -239,7 +310,7 @@ mod tests {
     }
 
     fn pieces(maps: &[Map]) -> Vec<Vec<usize>> {
-        large(maps.iter().enumerate())
+        large(maps.iter().enumerate(), 1, WORTH)
     }
 
     #[test]
@@ -263,6 +334,12 @@ mod tests {
         assert_eq!(pieces(&[map(uapi::BPF_MAP_TYPE_HASH, 1 << 20)]), none);
         let per_cpu = || map(uapi::BPF_MAP_TYPE_PERCPU_ARRAY, 65_536);
         assert_eq!(pieces(&[per_cpu(), per_cpu()]), none);
+        let one = [map(uapi::BPF_MAP_TYPE_HASH, 1 << 20)];
+        assert_eq!(
+            large(one.iter().enumerate(), 0, WORTH_A_TICK),
+            [vec![0]],
+            "while this thread waits"
+        );
         let growing = || Map {
             map_flags: uapi::BPF_F_NO_PREALLOC,
             ..map(uapi::BPF_MAP_TYPE_HASH, 1 << 20)

@@ -39,7 +39,7 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     only_time: bool,
     /// Measure these and print the table, but change no file: plain-N, slots-N, hslots-N,
-    /// outers-KxN, types-N
+    /// outers-KxN, programs-NxM, types-N
     objects: Vec<String>,
 }
 

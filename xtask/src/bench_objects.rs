@@ -13,11 +13,11 @@ pub(crate) const COMPILER: Compiler = Compiler::Clang22;
 /// Compiles the object of this name to `directory/NAME.bpf.o`.
 ///
 /// `plain-N` has N arrays and hashes in turn; `slots-N` an array of N maps, every slot filled with a
-/// map of its own, and `hslots-N` a hash of N maps; `outers-KxN` K arrays of N maps; `types-N` four
-/// maps beside N structs of a program.
+/// map of its own, and `hslots-N` a hash of N maps; `outers-KxN` K arrays of N maps; `programs-NxM`
+/// `slots-N` with M programs; `types-N` four maps beside N structs of a program.
 pub(crate) fn compile(root: &Path, name: &str, directory: &Path) -> Result<PathBuf> {
     let Some(text) = source(name) else {
-        bail!("{name} is none of plain-N, slots-N, hslots-N, outers-KxN, types-N");
+        bail!("{name} is none of plain-N, slots-N, hslots-N, outers-KxN, programs-NxM, types-N");
     };
     // The path is in the object, so it must not depend on where that goes.
     let sources = Path::new("target/bench");
@@ -46,6 +46,11 @@ fn source(name: &str) -> Option<String> {
         "outers" => {
             let (outers, slots_each) = size.split_once('x')?;
             slots(number(outers)?, number(slots_each)?, "ARRAY")
+        }
+        "programs" => {
+            let (slots_each, count) = size.split_once('x')?;
+            let slots_each = number(slots_each)?;
+            slots(1, slots_each, "ARRAY") + &programs(number(count)?, slots_each)
         }
         "types" => types(number(size)?),
         _ => return None,
@@ -99,6 +104,31 @@ fn slots(outers: u32, slots: u32, kind: &str) -> String {
              __array(values, struct inner);\n}} outer_{outer} SEC(\".maps\") = {{\n    \
              .values = {{{}}},\n}};",
             inner.join(", ")
+        );
+    }
+    text
+}
+
+/// Programs that read through a slot of `outer_0` each. The verifier walks through every turn of
+/// their loops, which takes it somewhat less than a millisecond a program.
+fn programs(count: u32, slots: u32) -> String {
+    let mut text = String::new();
+    for program in 0..count {
+        let _ = writeln!(
+            text,
+            "SEC(\"socket\") int program_{program}(struct __sk_buff *skb)\n{{\n    \
+             __u32 slot = {}, key = {};\n    \
+             void *inner = bpf_map_lookup_elem(&outer_0, &slot);\n    \
+             __u64 *value = inner ? bpf_map_lookup_elem(inner, &key) : NULL;\n    \
+             if (!value)\n        return 0;\n    \
+             __u64 hash = *value;\n    \
+             _Pragma(\"clang loop unroll(disable)\")\n    \
+             for (__u32 turn = 0; turn < 250; turn++) {{\n        \
+             hash = hash * 31 + turn;\n        \
+             asm volatile(\"\" : \"+r\"(hash));\n    }}\n    \
+             return hash;\n}}",
+            program % slots,
+            program % 4
         );
     }
     text
@@ -172,8 +202,17 @@ mod tests {
         assert!(outers.contains(".values = {&inner_3, &inner_4, &inner_5}"));
         assert_eq!(source("plain-7").unwrap().matches("} map_").count(), 7);
         assert!(source("hslots-4").unwrap().contains("HASH_OF_MAPS"));
+        let programs = source("programs-5x3").unwrap();
+        assert_eq!(programs.matches("struct inner inner_").count(), 5);
+        assert_eq!(programs.matches("SEC(\"socket\")").count(), 3);
         for wrong in [
-            "plain", "plain-", "plain-0", "slots-x", "outers-4", "trees-3",
+            "plain",
+            "plain-",
+            "plain-0",
+            "slots-x",
+            "outers-4",
+            "programs-4",
+            "trees-3",
         ] {
             assert_eq!(source(wrong), None, "{wrong}");
         }

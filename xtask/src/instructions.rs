@@ -20,6 +20,9 @@ const OBJECT_DIR: &str = "bench/obj";
 /// Few maps, many, a map of maps, and a large BTF beside few maps.
 const OBJECTS: [&str; 4] = ["plain-10", "plain-100", "slots-64", "types-100"];
 
+/// Objects that are committed for benches only.
+const FOR_BENCHES: [&str; 1] = ["programs-64x20"];
+
 /// As `bpfplan-count` calls them: object to plan, binary plan to plan, plan to recorded calls.
 const PARTS: [&str; 3] = ["open", "decode", "dry"];
 
@@ -178,7 +181,7 @@ fn objects(root: &Path, old: Option<&Record>, clang: Option<&str>, update: bool)
     };
     let work = tempfile::tempdir().context("cannot make a temporary directory")?;
     let mut stale = 0;
-    for name in OBJECTS {
+    for name in OBJECTS.into_iter().chain(FOR_BENCHES) {
         if let Some(why) = &why {
             println!("{name}.bpf.o: skipped: {why}");
             continue;

@@ -14,8 +14,14 @@ use libtest_mimic::Failed;
 use crate::sample::{PinDir, maps};
 use crate::{Outcome, fixture, options};
 
-/// Program arrays and global data; maps that libbpf makes, one of them with contents.
-pub(crate) const FIXTURES: [&str; 3] = ["programs_several", "field_list", "field_list_in_global"];
+/// Program arrays and global data; maps that libbpf makes, one of them with contents; slots that
+/// are filled while the programs load.
+pub(crate) const FIXTURES: [&str; 4] = [
+    "programs_several",
+    "field_list",
+    "field_list_in_global",
+    "outer_several",
+];
 
 pub(crate) fn recorded() -> Outcome {
     let [maps, programs] = [PinDir::new(), PinDir::new()];
@@ -72,34 +78,54 @@ fn nothing_left<'a>(
     }
 }
 
+/// A call: the method, what it is about, and how many of these came before it. Its place among all
+/// calls is not known, as some are made at the same time.
+type Call = (&'static str, String, usize);
+
+/// The calls so far.
+#[derive(Default)]
+struct Calls(Mutex<Vec<Call>>);
+
+impl Calls {
+    fn add(&self, fault: Fault<'_>) -> Call {
+        let mut calls = self.0.lock().expect("nobody panics");
+        let same = |call: &&Call| call.0 == fault.call && call.1 == fault.subject;
+        let before = calls.iter().filter(same).count();
+        let call = (fault.call, fault.subject.to_owned(), before);
+        calls.push(call.clone());
+        call
+    }
+}
+
 fn each_call_fails<K: Kernel>(
     plan: &Plan,
     options: &LoadOptions,
     fresh: impl Fn() -> K,
     check: impl Fn(&K, &[u32]) -> Outcome,
 ) -> Outcome {
-    let undisturbed = FailingKernel::new(fresh(), |_: Fault<'_>| None);
+    let all = Calls::default();
+    let undisturbed = FailingKernel::new(fresh(), |fault: Fault<'_>| {
+        all.add(fault);
+        None
+    });
     drop(load(plan, &undisturbed, options)?);
-    let calls = undisturbed.calls();
+    let calls = all.0.lock().expect("nobody panics").clone();
     remove(&undisturbed, options)?;
     check(undisturbed.inner(), &undisturbed.created())?;
     let mut seen = std::collections::BTreeSet::new();
-    for index in 0..calls {
-        let failed = Mutex::new(("", String::new()));
+    for wanted in calls {
+        let made = Calls::default();
         let kernel = FailingKernel::new(fresh(), |fault: Fault<'_>| {
-            (fault.index == index).then(|| {
-                *failed.lock().expect("nobody panics") = (fault.call, fault.subject.to_owned());
-                Errno::EPERM
-            })
+            (made.add(fault) == wanted).then_some(Errno::EPERM)
         });
         let result = load(plan, &kernel, options);
-        let (call, subject) = failed.lock().expect("nobody panics").clone();
-        seen.insert(call);
-        let what = format!("call {index}, {call} of '{subject}'");
+        let (call, subject, before) = &wanted;
+        seen.insert(*call);
+        let what = format!("call {before} of {call} of '{subject}'");
         match result {
             Ok(loaded) => {
                 // BTF is tried twice, and so are maps that have types.
-                let again = matches!(call, "load_btf" | "create_map");
+                let again = matches!(*call, "load_btf" | "create_map");
                 assert!(again, "{what}: the load goes on");
                 drop(loaded);
                 remove(&kernel, options)?;
@@ -108,8 +134,8 @@ fn each_call_fails<K: Kernel>(
                 let first = &error.diagnostics[0];
                 let named = first.message.contains(&errno_name(Errno::EPERM.0));
                 assert!(named, "{what}: {first}");
-                let program = plan.programs.iter().any(|it| it.name == subject);
-                if call == "pin" && program {
+                let program = plan.programs.iter().any(|it| it.name == *subject);
+                if *call == "pin" && program {
                     assert_eq!(first.program.as_deref(), Some(subject.as_str()), "{what}");
                     assert_eq!(first.code, codes::PIN_REFUSED);
                 }

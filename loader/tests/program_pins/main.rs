@@ -57,21 +57,21 @@ fn main() {
     for (name, fixtures, test) in [
         (
             "maps_that_come_with_programs",
-            WITH_PROGRAMS,
+            &WITH_PROGRAMS[..],
             maps_that_come_with_programs as fn(&str) -> Outcome,
         ),
         (
             "each_call_fails",
-            faults::FIXTURES,
+            &faults::FIXTURES[..],
             faults::on_the_real_kernel,
         ),
         (
             "each_step_is_interrupted",
-            faults::FIXTURES,
+            &faults::FIXTURES[..],
             faults::interrupted,
         ),
     ] {
-        trials.extend(fixtures.map(|fixture| {
+        trials.extend(fixtures.iter().copied().map(|fixture| {
             let skipped = libbpf::refused_by_this_kernel(&path(fixture));
             let name = format!("{name}::{fixture}");
             release::unless(skipped, &name, move || test(fixture))

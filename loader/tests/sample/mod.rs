@@ -276,10 +276,29 @@ pub(crate) fn large_maps() -> Plan {
     ])
 }
 
+/// Large maps that are created while slots are filled.
+pub(crate) fn large_beside_slots() -> Plan {
+    let hash = |name: &str| map(name, uapi::BPF_MAP_TYPE_HASH, [4, 8], 1 << 18);
+    let table = |name: &str| map(name, uapi::BPF_MAP_TYPE_HASH, [4, 8], 4);
+    plan(vec![
+        hash("left"),
+        table("table"),
+        outer(
+            "tables",
+            uapi::BPF_MAP_TYPE_ARRAY_OF_MAPS,
+            4,
+            map("", uapi::BPF_MAP_TYPE_HASH, [4, 8], 4),
+            &[(1, "table")],
+        ),
+        hash("right"),
+    ])
+}
+
 /// The samples with their names.
-pub(crate) fn all() -> [(&'static str, Plan); 4] {
+pub(crate) fn all() -> [(&'static str, Plan); 5] {
     [
         ("large_maps", large_maps()),
+        ("large_beside_slots", large_beside_slots()),
         ("array_of_maps", array_of_maps()),
         ("mixed", mixed()),
         ("many_slots", many_slots()),
