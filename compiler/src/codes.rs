@@ -65,6 +65,8 @@ bpfplan_plan::codes! {
     pub DATA_RELOCATIONS = "BP0111", "pointers in global data";
     /// Values in `.kconfig` that libbpf mixes up.
     pub BAD_KCONFIG = "BP0119", "unusable kernel configuration value";
+    /// Types are nested deeper than a plan may have them.
+    pub TOO_DEEP = "BP0120", "types are nested too deeply";
 
     /// `.maps` has no DATASEC.
     pub NO_MAPS_DATASEC = "BP0201", "no BTF about the section .maps";

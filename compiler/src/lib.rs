@@ -342,6 +342,7 @@ fn decode(raw: &Raw<'_>, types: &[u32], sections: &[&Datasec<'_>]) -> Result<Typ
         .iter()
         .map(|section| add_datasec(&mut view, section, &mut roots))
         .collect();
+    btf::cycles::check_depth(&view)?;
     Ok(Types {
         view,
         tags,

@@ -235,6 +235,29 @@ fn type_cycles() {
     checked(&maps.object()).unwrap();
 }
 
+/// What is compiled can be loaded, so the compiler refuses what no plan may have.
+#[test]
+fn deep_nesting() {
+    let nested = |depth: u32| {
+        let mut maps = Maps::new();
+        let mut value = maps.int();
+        for _ in 0..depth {
+            value = maps.structure(None, &[("inside", value)]);
+        }
+        let members = [
+            ("type", maps.number(uapi::BPF_MAP_TYPE_ARRAY)),
+            ("max_entries", maps.number(1)),
+            ("key", maps.pointer(maps.int())),
+            ("value", maps.pointer(value)),
+        ];
+        let ty = maps.structure(None, &members);
+        maps.variable("table", ty, 32);
+        maps.object()
+    };
+    checked(&nested(100)).unwrap();
+    refused(&nested(200), codes::TOO_DEEP);
+}
+
 #[test]
 fn deep_chains() {
     for depth in [31, 32, 100_000] {

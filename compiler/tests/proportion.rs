@@ -13,10 +13,13 @@
 
 mod builder;
 
+use std::collections::HashSet;
+
 use bpfplan_compiler::{Compiled, Options, codes, compile};
 use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{Code, rules, uapi};
 use builder::{Maps, repeated};
+use gimli::constants as dwarf;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Seconds of processor time.
@@ -226,4 +229,87 @@ fn many_maps_of_values_with_one_large_struct() {
     let start = processor_seconds();
     assert_eq!(rules::lint(&plan, &[]), []);
     assert!(processor_seconds() - start < LIMIT);
+}
+
+/// The part behind its length.
+fn sized(part: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(part.len()).unwrap();
+    [&length.to_le_bytes(), part].concat()
+}
+
+/// Entries of four bytes can stand for file names of two kilobytes, over and over.
+#[test]
+fn many_variables_in_two_files_of_long_names() {
+    const UNITS: usize = 200;
+    let mut maps = Maps::new();
+    let mut names = Vec::new();
+    let mut offsets = Vec::new();
+    let mut entries = Vec::new();
+    for index in 0..10_000_u16 {
+        let name = format!("map_{index}");
+        maps.array(&name);
+        offsets.extend(u32::try_from(names.len()).unwrap().to_le_bytes());
+        names.extend_from_slice(name.as_bytes());
+        names.push(0);
+        let [low, high] = index.to_le_bytes();
+        entries.extend([2, low, high, low % 2]);
+    }
+    let byte = |number: u16| u8::try_from(number).unwrap();
+    let pairs = |pairs: &[(u16, u16)]| -> Vec<u8> {
+        pairs
+            .iter()
+            .flat_map(|(one, two)| [byte(*one), byte(*two)])
+            .collect()
+    };
+    let unit = pairs(&[
+        (1, dwarf::DW_TAG_compile_unit.0),
+        (1, dwarf::DW_AT_str_offsets_base.0),
+        (dwarf::DW_FORM_sec_offset.0, dwarf::DW_AT_stmt_list.0),
+        (dwarf::DW_FORM_sec_offset.0, 0),
+    ]);
+    let variable = pairs(&[
+        (0, 2),
+        (dwarf::DW_TAG_variable.0, 0),
+        (dwarf::DW_AT_name.0, dwarf::DW_FORM_strx2.0),
+        (dwarf::DW_AT_decl_file.0, dwarf::DW_FORM_data1.0),
+        (dwarf::DW_AT_decl_line.0, dwarf::DW_FORM_implicit_const.0),
+        (7, dwarf::DW_AT_external.0),
+        (dwarf::DW_FORM_flag_present.0, 0),
+        (0, 0),
+    ]);
+    // Version 5, a compile unit, addresses of 8 bytes, abbreviations from 0 on; then the root.
+    let header = [
+        &[5, 0, 1, 8, 0, 0, 0, 0, 1, 8, 0, 0, 0, 0, 0, 0, 0][..],
+        &entries,
+        &[0],
+    ];
+    let info = sized(&header.concat()).repeat(UNITS);
+    // One directory format (a path) and two directories, one file format and two files in the
+    // second directory; all of them have the same name.
+    let path = byte(dwarf::DW_FORM_line_strp.0);
+    let files = [
+        &[1, 1, 1, 0xfb, 14, 1][..],
+        &[1, 1, path, 2, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[2, 1, path, 2, byte(dwarf::DW_FORM_data1.0), 2],
+        &[0, 0, 0, 0, 1, 0, 0, 0, 0, 1],
+    ];
+    let line = [&[5, 0, 8, 0][..], &sized(&files.concat())].concat();
+    let long = [&[b'd'; 1000][..], &[0]].concat();
+    maps.others = vec![
+        (".debug_abbrev", [unit, variable].concat()),
+        (".debug_info", info),
+        (".debug_line", sized(&line)),
+        (".debug_line_str", long),
+        (".debug_str", names),
+        (
+            ".debug_str_offsets",
+            sized(&[&[5, 0, 0, 0][..], &offsets].concat()),
+        ),
+    ];
+    let plan = compiled(&maps).unwrap().plan;
+    let source = plan.maps[0].source.as_ref().unwrap();
+    assert_eq!((source.file.len(), source.line), (2001, 7));
+    let files = plan.maps.iter().flat_map(|map| &map.source);
+    let files: HashSet<_> = files.map(|source| source.file.as_ptr()).collect();
+    assert_eq!(files.len(), 2);
 }

@@ -242,6 +242,10 @@ impl<K: Kernel> Load<'_, K> {
                 let name = kernel_name(map, version);
                 let attributes = Self::attributes(map, &name, entries, None, btf.as_ref());
                 let result = kernel.create_map(&attributes);
+                if result.is_err() {
+                    // The load may well end there; if not, the others are created in their turn.
+                    stop.store(true, Ordering::Relaxed);
+                }
                 let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                 done.push(Early {
                     map: *index,

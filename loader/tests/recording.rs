@@ -11,6 +11,7 @@
 mod sample;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bpfplan_loader::record::{self, Record};
 use bpfplan_loader::{
@@ -358,4 +359,28 @@ fn sizes_that_are_left_open_are_refused_before_anything_is_created() {
             "{help}"
         );
     }
+}
+
+#[test]
+fn a_large_map_that_is_refused_stops_those_that_are_created_beside_it() {
+    let hash = |index| {
+        map(
+            &format!("hash_{index}"),
+            uapi::BPF_MAP_TYPE_HASH,
+            [4, 8],
+            65_536,
+        )
+    };
+    let plan = plan((0..100).map(hash).collect());
+    let creates = AtomicUsize::new(0);
+    let kernel = FailingKernel::new(kernel(), |fault: Fault<'_>| {
+        (fault.call == "create_map").then(|| {
+            creates.fetch_add(1, Ordering::SeqCst);
+            Errno(libc::ENOMEM)
+        })
+    });
+    let error = load(&plan, &kernel.with_threads(), &hold()).expect_err("the maps are refused");
+    assert_eq!(codes_of(&error), [codes::MAP_REFUSED]);
+    // One on each of two threads, and the first map in its turn, if it was not one of these.
+    assert!(creates.into_inner() <= 3);
 }

@@ -252,6 +252,7 @@ pub enum Linkage {
 
 impl Type {
     /// The type that this one refers to with that place in [`Type::references`].
+    #[inline]
     pub(crate) fn reference(&self, place: usize) -> Option<TypeId> {
         let only = |to: &TypeId| (place == 0).then_some(*to);
         match self {
@@ -283,40 +284,14 @@ impl Type {
     /// All types that this one refers to, in the order of their fields.
     #[must_use]
     pub fn references(&self) -> Vec<TypeId> {
-        let mut all = Vec::new();
-        self.each_reference(|id| all.push(id));
-        all
+        (0..).map_while(|place| self.reference(place)).collect()
     }
 
     /// Calls `each` with all types that this one refers to, in the order of their fields.
-    pub fn each_reference(&self, mut each: impl FnMut(TypeId)) {
-        match self {
-            Self::Ptr { to }
-            | Self::Typedef { to, .. }
-            | Self::Volatile { to }
-            | Self::Const { to }
-            | Self::Restrict { to }
-            | Self::Var { to, .. }
-            | Self::DeclTag { to, .. }
-            | Self::TypeTag { to, .. } => each(*to),
-            Self::Array { element, index, .. } => {
-                each(*element);
-                each(*index);
-            }
-            Self::Struct(composite) | Self::Union(composite) => {
-                composite.members.iter().for_each(|member| each(member.ty));
-            }
-            Self::FuncProto { returns, params } => {
-                each(*returns);
-                params.iter().for_each(|param| each(param.ty));
-            }
-            Self::Datasec { vars, .. } => vars.iter().for_each(|place| each(place.var)),
-            Self::Int { .. }
-            | Self::Enum(_)
-            | Self::Enum64(_)
-            | Self::Fwd { .. }
-            | Self::Float { .. } => {}
-        }
+    pub fn each_reference(&self, each: impl FnMut(TypeId)) {
+        (0..)
+            .map_while(|place| self.reference(place))
+            .for_each(each);
     }
 
     /// As [`Type::each_reference`], to renumber them.

@@ -19,6 +19,8 @@ mod programs;
 mod slots;
 mod types;
 
+pub use types::too_deep;
+
 /// Problems that are reported one by one; the others are counted.
 const SHOWN: usize = 100;
 

@@ -2,9 +2,11 @@
 
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::types::{Type, TypeId};
+use bpfplan_plan::validate::too_deep;
 
 use super::reach::cycle;
 use super::view::View;
+use crate::codes;
 
 /// Looks for types that contain themselves, and for names and pointers that lead nowhere.
 ///
@@ -12,6 +14,23 @@ use super::view::View;
 pub(crate) fn check(view: &View) -> Result<(), Diagnostic> {
     search(view, contents)?;
     search(view, names)
+}
+
+/// Looks for types that are nested deeper than a plan may have them.
+pub(crate) fn check_depth(view: &View) -> Result<(), Diagnostic> {
+    // So few cannot be too deep.
+    const FEW: usize = 100;
+    if view.len() <= FEW {
+        return Ok(());
+    }
+    match too_deep(view.as_slice()) {
+        None => Ok(()),
+        Some((_, what)) => {
+            let message = format!("BTF: the type of a key, value or variable {what}");
+            Err(Diagnostic::error(codes::TOO_DEEP, message)
+                .note("libbpf takes it, but the kernel refuses its BTF"))
+        }
+    }
 }
 
 /// One after the other, what takes part in the size of a type.

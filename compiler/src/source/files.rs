@@ -16,9 +16,12 @@ pub(super) struct Files<'s> {
     names: Vec<Arc<str>>,
     /// The file tables by their offset, `None` if they cannot be read.
     tables: HashMap<usize, Option<LineProgramHeader<Reader<'s>>>>,
-    /// The file that was asked for last, and its place in `names`: neighbours share it.
+    /// The places in `names` of all files that were asked for.
+    known: HashMap<Key, Option<usize>>,
+    /// The file that was asked for last: neighbours share it.
     last: Option<(Key, Option<usize>)>,
-    /// Bytes of file tables that may still be read: hostile tables can overlap.
+    /// Bytes of file tables and names that may still be read: hostile tables can overlap, and
+    /// their files share one long name.
     budget: usize,
 }
 
@@ -28,8 +31,13 @@ impl<'s> Files<'s> {
             sections,
             names: Vec::new(),
             tables: HashMap::default(),
+            known: HashMap::default(),
             last: None,
-            budget: sections.line.len().saturating_mul(4),
+            budget: sections
+                .line
+                .len()
+                .saturating_mul(4)
+                .saturating_add(1 << 20),
         }
     }
 
@@ -50,10 +58,14 @@ impl<'s> Files<'s> {
         {
             return file;
         }
-        let file = self.read(key, address_size, strings).map(|name| {
-            self.names.push(name.into());
-            self.names.len() - 1
-        });
+        let file = match self.known.get(&key) {
+            Some(known) => *known,
+            None => self.read(key, address_size, strings).map(|name| {
+                self.names.push(name.into());
+                self.names.len() - 1
+            }),
+        };
+        self.known.insert(key, file);
         self.last = Some((key, file));
         file
     }
@@ -82,6 +94,7 @@ impl<'s> Files<'s> {
             let directory = clean(sections.string(&directory, strings)?)?;
             path = format!("{}/{path}", directory.trim_end_matches('/'));
         }
+        self.budget = self.budget.checked_sub(path.len())?;
         Some(path)
     }
 

@@ -17,6 +17,8 @@ use object::{
 pub struct Maps {
     /// Another section, if it is not `.maps`.
     pub section: &'static str,
+    /// More sections: debug information.
+    pub others: Vec<(&'static str, Vec<u8>)>,
     pub types: Vec<Type>,
     pub vars: Vec<SecVar>,
     /// Name, offset and size of each variable.
@@ -43,6 +45,7 @@ impl Maps {
         };
         Self {
             section: ".maps",
+            others: Vec::new(),
             types: vec![int],
             vars: Vec::new(),
             symbols: Vec::new(),
@@ -197,6 +200,10 @@ impl Maps {
         file.append_section_data(maps, &vec![0; usize::try_from(size).unwrap()], 8);
         let data = section(&mut file, ".BTF", SectionKind::Debug);
         file.append_section_data(data, btf, 4);
+        for (name, bytes) in &self.others {
+            let other = section(&mut file, name, SectionKind::Debug);
+            file.append_section_data(other, bytes, 1);
+        }
         let ids: Vec<SymbolId> = self
             .symbols
             .iter()

@@ -103,8 +103,10 @@ impl Watch {
     /// Makes a call that may take so long, and is watched.
     pub(super) fn over<T>(&self, patience: Duration, call: impl FnOnce(&Recall) -> T) -> T {
         let recall = Arc::new(Recall::default());
-        let due = Instant::now() + patience;
-        self.lock().batches.push((due, Arc::clone(&recall)));
+        // What may take longer than time can tell is not watched.
+        if let Some(due) = Instant::now().checked_add(patience) {
+            self.lock().batches.push((due, Arc::clone(&recall)));
+        }
         let result = call(&recall);
         self.lock()
             .batches
@@ -139,5 +141,15 @@ impl Watch {
     /// Usable even if a thread died while holding it: it is only written whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_may_be_endless() {
+        assert!(Watch::default().over(Duration::MAX, |recall| !recall.is_recalled()));
     }
 }

@@ -90,9 +90,18 @@ fn chain(ty: &Type, place: usize) -> Option<TypeId> {
     }
 }
 
-/// Walking the types ends, and soon enough. The kernel refuses such cycles too (`btf_resolve`).
+/// Walking the types ends, and soon enough.
 fn walks(types: &[Type], problems: &mut Problems) {
-    for (edges, what) in [
+    if let Some((id, what)) = too_deep(types) {
+        problems.plan(codes::PLAN_TYPES, format!("type [{id}] {what}"));
+    }
+}
+
+/// A type whose parts have no end, or are nested deeper than a plan may have them, and what is
+/// wrong with it. The kernel refuses such types too (`btf_resolve`).
+#[must_use]
+pub fn too_deep(types: &[Type]) -> Option<(usize, &'static str)> {
+    let both = [
         (
             contents as Edges,
             "contains itself, or is nested too deeply",
@@ -101,12 +110,9 @@ fn walks(types: &[Type], problems: &mut Problems) {
             chain,
             "points to itself through pointers and qualifiers only, or is too long a chain",
         ),
-    ] {
-        if let Err(id) = depth(types, edges) {
-            problems.plan(codes::PLAN_TYPES, format!("type [{id}] {what}"));
-            return;
-        }
-    }
+    ];
+    let mut both = both.into_iter();
+    both.find_map(|(edges, what)| Some((depth(types, edges).err()?, what)))
 }
 
 /// Depth-first without recursion: the first type on a cycle or deeper than [`MAX_DEPTH`].
