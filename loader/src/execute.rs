@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -11,13 +11,14 @@ use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
 
 use crate::by_name::ByName;
+use crate::chunks::{Chunk, is_filled_in_chunks};
 use crate::codes;
 use crate::create::{Created, Wanted};
 use crate::error::{ErrorKind, LoadError};
 use crate::journal::Journal;
 use crate::kconfig::Resolved;
 use crate::kernel::{Kernel, MadeProgram};
-use crate::loaded::{Loaded, LoadedMap, LoadedProgram};
+use crate::loaded::{ClosedMap, Loaded, LoadedMap, LoadedProgram};
 use crate::maps::InnerTemplate;
 use crate::options::LoadOptions;
 use crate::pins::Pins;
@@ -25,6 +26,7 @@ use crate::preflight::{self, Ready};
 use crate::program_rules::Origin;
 use crate::reused_programs::ProgramChange;
 use crate::reused_slots::Change;
+use crate::scarce::Closed;
 use crate::slots::{Filled, Filler, Way};
 use crate::together::{Early, Large};
 
@@ -71,6 +73,14 @@ pub enum Progress<'a> {
         maps: usize,
         /// Number of threads.
         threads: usize,
+    },
+    /// Create so many maps in so many chunks, each of which is closed when its slots are filled:
+    /// there are fewer descriptors than maps.
+    Chunks {
+        /// Number of maps.
+        maps: usize,
+        /// Number of chunks.
+        chunks: usize,
     },
     /// Go on with what was told last; this is asked now and then, where it takes long.
     GoOn,
@@ -147,6 +157,7 @@ fn attempt<K: Kernel>(
         possible_cpus,
         kconfig,
         origins,
+        chunks,
         diagnostics,
     } = preflight::check(plan, kernel, options).map_err(|error| Failed {
         error,
@@ -168,6 +179,7 @@ fn attempt<K: Kernel>(
         early: Vec::new(),
         template_btf: HashMap::new(),
         maps: plan.maps.iter().map(|_| None).collect(),
+        closed: HashMap::new(),
         programs: Vec::new(),
         contents: plan.contents_by_map(),
         kconfig,
@@ -183,7 +195,7 @@ fn attempt<K: Kernel>(
         raced: false,
     };
     let directories: Vec<&Pins> = pins.iter().chain(&program_pins).collect();
-    match load.run(&directories) {
+    match load.run(&directories, &chunks) {
         Ok(ids) => Ok(load.finish(&directories, ids)),
         Err(diagnostic) => Err(load.undo(diagnostic)),
     }
@@ -212,8 +224,10 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) early: Vec<Early<K::Fd>>,
     /// The type ids that the kernel took for templates, by index of the outer map.
     pub(crate) template_btf: HashMap<usize, BtfIds>,
-    /// The maps in the plan's order, `None` for those that are not made yet.
+    /// The maps in the plan's order, `None` for those that are not made yet, or not open any more.
     pub(crate) maps: Vec<Option<Created<K::Fd>>>,
+    /// The maps that are made and not open any more, by index.
+    pub(crate) closed: HashMap<usize, Closed>,
     /// The programs, once they are loaded.
     pub(crate) programs: Vec<MadeProgram<K::Fd>>,
     /// The initial contents by name of the map.
@@ -241,7 +255,11 @@ pub(crate) struct Load<'a, K: Kernel> {
 
 impl<'a, K: Kernel> Load<'a, K> {
     /// Does everything; gives the ids of the maps that are made, if pins want them.
-    fn run(&mut self, directories: &[&Pins]) -> Result<Vec<Option<u32>>, Diagnostic> {
+    fn run(
+        &mut self,
+        directories: &[&Pins],
+        chunks: &[Chunk],
+    ) -> Result<Vec<Option<u32>>, Diagnostic> {
         let (mut outers, mut reused) = (Vec::new(), Vec::new());
         let programs = self.options.programs.to_load().is_some();
         // Those that come with the programs as well: their creation is no step.
@@ -251,7 +269,12 @@ impl<'a, K: Kernel> Load<'a, K> {
             }
         }
         let steps = self.plan.steps_with(programs);
-        let large = self.large(&steps);
+        let in_chunks: HashSet<usize> = chunks.iter().flat_map(|it| &it.maps).copied().collect();
+        let large = if chunks.is_empty() {
+            self.large(&steps)
+        } else {
+            Large::First(Vec::new())
+        };
         let (mut begun, mut last) = (false, Vec::new());
         for step in steps {
             if let (Large::First(large), false) = (&large, begun || step == Step::LoadBtf) {
@@ -279,16 +302,19 @@ impl<'a, K: Kernel> Load<'a, K> {
                     last.push(step);
                     continue;
                 }
+                Step::CreateMap { map } if in_chunks.contains(&map) => continue,
                 _ => {}
             }
             self.tell(Progress::Step(step))?;
             match step {
                 // All at once, below.
+                Step::FillSlots { map } if !chunks.is_empty() && self.fills_in_chunks(map) => {}
                 Step::FillSlots { map } => outers.push(map),
                 Step::LoadPrograms => {}
                 _ => self.step(step)?,
             }
         }
+        self.in_chunks(chunks)?;
         match (self.options.programs.to_load(), &large) {
             (Some(options), _) => self.load_programs_and_fill(options, &outers)?,
             (None, Large::First(_)) => self.fill_slots(&outers)?,
@@ -324,7 +350,8 @@ impl<'a, K: Kernel> Load<'a, K> {
     /// Remembers which slots are filled.
     pub(crate) fn filled(&mut self, outers: Vec<Filled>) {
         for Filled { map, slots, note } in outers {
-            self.filled.insert(map, slots);
+            let filled = self.filled.entry(map).or_default();
+            *filled = filled.saturating_add(slots);
             self.diagnostics.extend(note);
         }
     }
@@ -342,6 +369,11 @@ impl<'a, K: Kernel> Load<'a, K> {
     /// Whether a map is created from the plan alone, and is not there already.
     pub(crate) fn comes_from_plan(&self, map: usize) -> bool {
         self.is_from_plan(map) && !self.is_done(Step::CreateMap { map })
+    }
+
+    /// Whether all slots of an outer map are filled by chunks, if there are some.
+    fn fills_in_chunks(&self, outer: usize) -> bool {
+        self.plan.maps.get(outer).is_some_and(is_filled_in_chunks)
     }
 
     /// Whether a step has nothing to do, because its map is there already.
@@ -387,7 +419,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         ask(self.progress, &mut self.interrupted, next)
     }
 
-    fn step(&mut self, step: Step) -> Result<(), Diagnostic> {
+    pub(crate) fn step(&mut self, step: Step) -> Result<(), Diagnostic> {
         let Some(index) = step.map_index() else {
             self.load_btf();
             return Ok(());
@@ -466,23 +498,26 @@ impl<'a, K: Kernel> Load<'a, K> {
     }
 
     fn ids(&self) -> Result<Vec<Option<u32>>, Diagnostic> {
-        let ids = self.plan.maps.iter().zip(&self.maps).map(|(map, created)| {
-            let Some(created) = created else {
-                return Ok(None);
-            };
-            self.kernel
-                .info(&created.fd)
-                .map(|info| Some(info.id))
-                .map_err(|errno| {
-                    Diagnostic::error(
-                        codes::INFO_REFUSED,
-                        format!("reading its id failed: {errno}"),
-                    )
-                    .map(&map.name)
-                    .at(map.source.as_ref(), "declared here")
-                })
-        });
-        ids.collect()
+        (0..self.maps.len()).map(|index| self.id(index)).collect()
+    }
+
+    /// The kernel's id of a map, if it is made.
+    pub(crate) fn id(&self, index: usize) -> Result<Option<u32>, Diagnostic> {
+        if let Some(closed) = self.closed.get(&index) {
+            return Ok(Some(closed.id));
+        }
+        let Some((created, map)) = self.made(index).zip(self.plan.maps.get(index)) else {
+            return Ok(None);
+        };
+        let info = self.kernel.info(&created.fd).map_err(|errno| {
+            Diagnostic::error(
+                codes::INFO_REFUSED,
+                format!("reading its id failed: {errno}"),
+            )
+            .map(&map.name)
+            .at(map.source.as_ref(), "declared here")
+        })?;
+        Ok(Some(info.id))
     }
 
     fn finish(self, directories: &[&Pins], ids: Vec<Option<u32>>) -> Loaded<K> {
@@ -490,6 +525,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             plan,
             named,
             maps,
+            closed,
             programs,
             filled,
             kconfig,
@@ -503,6 +539,17 @@ impl<'a, K: Kernel> Load<'a, K> {
             Some(pin) => Some(pin.path.clone()),
             None => directories.iter().find_map(|pins| pins.map(index)),
         };
+        let closed = plan.maps.iter().enumerate().filter_map(|(index, map)| {
+            let Closed { id, max_entries } = *closed.get(&index)?;
+            Some(ClosedMap {
+                name: map.name.clone(),
+                map_type: map.map_type,
+                id,
+                pinned: pinned(index)?,
+                max_entries,
+            })
+        });
+        let closed = closed.collect();
         let mut loaded = Vec::with_capacity(maps.len());
         let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
         let maps = maps.filter_map(|(index, ((map, created), id))| {
@@ -550,6 +597,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         };
         Loaded {
             maps: loaded,
+            closed,
             programs: programs.collect(),
             diagnostics,
             record: record(true),

@@ -32,6 +32,7 @@ pub struct FailingKernel<K, D> {
     version: Option<KernelVersion>,
     overlaps: bool,
     patience: Option<Duration>,
+    descriptors: Option<u64>,
 }
 
 /// A call that may be made to fail.
@@ -74,6 +75,7 @@ where
             version: None,
             overlaps: false,
             patience: None,
+            descriptors: None,
         }
     }
 
@@ -100,6 +102,15 @@ where
     pub fn with_patience(self, patience: Duration) -> Self {
         Self {
             patience: Some(patience),
+            ..self
+        }
+    }
+
+    /// Pretends that a load can have so many descriptors at a time.
+    #[must_use]
+    pub fn with_descriptors(self, most: u64) -> Self {
+        Self {
+            descriptors: Some(most),
             ..self
         }
     }
@@ -486,10 +497,16 @@ where
     }
 
     fn reserve_fds(&self, count: u64) -> Result<(), FdLimit> {
-        self.ask("reserve_fds", "").map_err(|errno| FdLimit {
+        let free = self.descriptors.unwrap_or_default();
+        let refused = |errno| FdLimit {
             needed: count,
             errno,
-        })?;
+            free,
+        };
+        self.ask("reserve_fds", "").map_err(refused)?;
+        if self.descriptors.is_some_and(|free| count > free) {
+            return Err(refused(Errno::EPERM));
+        }
         self.inner.reserve_fds(count)
     }
 }

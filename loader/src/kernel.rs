@@ -81,6 +81,8 @@ pub struct FdLimit {
     pub needed: u64,
     /// Why it cannot be raised.
     pub errno: Errno,
+    /// How many more descriptors can be had, if not as many as were wanted.
+    pub free: u64,
 }
 
 /// The BTF of a map: the descriptor of a loaded blob and ids in it.

@@ -13,8 +13,12 @@ use crate::maps::InnerTemplate;
 /// A finished load. Dropping it closes all descriptors; pinned maps live on.
 #[derive(Debug)]
 pub struct Loaded<K: Kernel> {
-    /// The maps in the plan's order, without those that were left out.
+    /// The maps in the plan's order, without those that were left out or closed.
     pub maps: Vec<LoadedMap<K::Fd>>,
+    /// Maps that the load has closed because it could have no descriptor for each, in the plan's
+    /// order. That happens only to maps that are pinned and in slots, if
+    /// [`crate::LoadOptions::raise_nofile`] is set and [`crate::LoadOptions::hold`] is not.
+    pub closed: Vec<ClosedMap>,
     /// Warnings and notes: what differs from what the plan says, and why.
     pub diagnostics: Vec<Diagnostic>,
     /// The programs that were loaded, in libbpf's order.
@@ -52,6 +56,21 @@ pub struct LoadedMap<F> {
     pub externs: Vec<ResolvedExtern>,
 }
 
+/// A map that was created and is open no more; its pin keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClosedMap {
+    /// Name in the plan.
+    pub name: String,
+    /// Kind of map.
+    pub map_type: MapType,
+    /// The kernel's id.
+    pub id: u32,
+    /// Path of its pin.
+    pub pinned: PathBuf,
+    /// Number of entries that the kernel was asked for.
+    pub max_entries: u32,
+}
+
 /// A program that was loaded.
 #[derive(Debug)]
 pub struct LoadedProgram<F> {
@@ -66,7 +85,7 @@ pub struct LoadedProgram<F> {
 }
 
 impl<K: Kernel> Loaded<K> {
-    /// The map of that name.
+    /// The map of that name, if it is open.
     #[must_use]
     pub fn map(&self, name: &str) -> Option<&LoadedMap<K::Fd>> {
         self.maps.iter().find(|map| map.name == name)

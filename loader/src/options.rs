@@ -24,6 +24,9 @@ pub struct LoadOptions {
     /// The caller keeps [`crate::Loaded`], so maps that are pinned nowhere live on.
     pub hold: bool,
     /// Raise `RLIMIT_NOFILE` of this process if the plan needs more descriptors than it allows.
+    /// Where that is not allowed and [`LoadOptions::hold`] is not set, maps in slots are closed as
+    /// soon as their outer maps hold them ([`crate::Loaded::closed`]), and opened once more to be
+    /// pinned, which needs CAP_SYS_ADMIN.
     pub raise_nofile: bool,
     /// Options of the kernel's configuration that count before those of the running kernel, for
     /// the externs of `.kconfig` (`open_opts.kconfig` of libbpf).

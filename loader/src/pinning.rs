@@ -48,10 +48,14 @@ impl<K: Kernel> Load<'_, K> {
                 map: index,
                 path: &path,
             })?;
-            let Some(created) = self.made(index) else {
-                continue;
+            let again;
+            let fd = if let Some(created) = self.made(index) {
+                &created.fd
+            } else {
+                again = self.open_again(map, id)?;
+                &again
             };
-            self.kernel.pin(&created.fd, &path).map_err(|errno| {
+            self.kernel.pin(fd, &path).map_err(|errno| {
                 self.raced |= matches!(errno, Errno::EEXIST | Errno::ENOENT);
                 let refusal = Refusal {
                     code: codes::PIN_REFUSED,

@@ -9,6 +9,7 @@ use bpfplan_plan::{
 };
 
 use crate::by_name::{self, ByName, PIN_ROOT};
+use crate::chunks::{Chunk, chunks};
 use crate::codes;
 use crate::error::{ErrorKind, LoadError};
 use crate::kconfig::{self, Resolved};
@@ -17,6 +18,7 @@ use crate::options::LoadOptions;
 use crate::pins::{self, Pins};
 use crate::program_rules::{self, Origin};
 use crate::record::Record;
+use crate::scarce;
 
 /// A plan that may be executed, and what the machine adds to it.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub(crate) struct Ready<F> {
     pub(crate) possible_cpus: Option<u32>,
     /// The values of the `.kconfig` map, if there is one.
     pub(crate) kconfig: Resolved,
+    /// What is created and closed again in turn, if descriptors are scarce; else nothing.
+    pub(crate) chunks: Vec<Chunk>,
     /// Warnings.
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -68,9 +72,10 @@ pub(crate) fn check<K: Kernel>(
     if let Some(problem) = program_rules::not_kept(options) {
         return Err(LoadError::new(ErrorKind::NotKept, vec![problem]));
     }
+    let mut chunks = Vec::new();
     if options.raise_nofile {
-        let more = program_rules::descriptors(plan, &options.programs);
-        reserve_descriptors(plan, more, kernel).map_err(|problem| refused(vec![problem]))?;
+        let reserved = reserve_descriptors(plan, kernel, options);
+        chunks = reserved.map_err(|problem| refused(vec![problem]))?;
     }
     let mut named = None;
     if by_name::is_wanted(plan) {
@@ -107,28 +112,59 @@ pub(crate) fn check<K: Kernel>(
         origins,
         named,
         possible_cpus,
+        chunks,
         diagnostics,
     })
 }
 
-/// Raises the limit of open descriptors if the plan needs more.
-fn reserve_descriptors<K: Kernel>(plan: &Plan, more: u64, kernel: &K) -> Result<(), Diagnostic> {
+/// Raises the limit of open descriptors if the plan needs more. Where that is not allowed, gives the
+/// chunks of a load that makes do with what there is.
+fn reserve_descriptors<K: Kernel>(
+    plan: &Plan,
+    kernel: &K,
+    options: &LoadOptions,
+) -> Result<Vec<Chunk>, Diagnostic> {
     let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
+    let more = program_rules::descriptors(plan, &options.programs);
     let needed = maps.saturating_add(more).saturating_add(EXTRA_DESCRIPTORS);
-    let reserved = kernel.reserve_fds(needed);
-    reserved.map_err(|FdLimit { needed, errno }| {
-        let message =
-            format!("the load needs {needed} descriptors; raising the limit failed: {errno}");
-        Diagnostic::error(codes::TOO_FEW_DESCRIPTORS, message)
-            .note(format!(
-                "each of the {maps} maps is open until all are pinned, or as long as it is held"
-            ))
-            .note(
-                "only CAP_SYS_RESOURCE goes beyond the hard limit (`ulimit -Hn`), and nobody beyond \
-                 fs.nr_open",
-            )
-            .help(format!("allow them with `ulimit -n {needed}`, as root"))
-    })
+    let Err(FdLimit {
+        needed,
+        errno,
+        free,
+    }) = kernel.reserve_fds(needed)
+    else {
+        return Ok(Vec::new());
+    };
+    let mut notes = vec![format!(
+        "each of the {maps} maps is open until all are pinned, or as long as it is held"
+    )];
+    let for_maps = free.saturating_sub(EXTRA_DESCRIPTORS);
+    let for_maps = usize::try_from(for_maps).unwrap_or(usize::MAX);
+    if options.programs.to_load().is_none()
+        && let Some(chunks) = chunks(plan, for_maps)
+    {
+        if options.hold {
+            let note = "pinned and not held, those in slots are closed when these are filled, and \
+                        fewer descriptors do";
+            notes.push(note.to_owned());
+        } else if let Some(errno) = scarce::not_opened_by_id(kernel) {
+            notes.push(format!(
+                "those in slots could be closed before, but not opened again by their ids, which \
+                 needs CAP_SYS_ADMIN: {errno}"
+            ));
+        } else if kernel.reserve_fds(free).is_ok() {
+            return Ok(chunks);
+        }
+    }
+    notes.push(
+        "only CAP_SYS_RESOURCE goes beyond the hard limit (`ulimit -Hn`), and nobody beyond fs.nr_open"
+            .to_owned(),
+    );
+    let message = format!("the load needs {needed} descriptors; raising the limit failed: {errno}");
+    let mut problem = Diagnostic::error(codes::TOO_FEW_DESCRIPTORS, message)
+        .help(format!("allow them with `ulimit -n {needed}`, as root"));
+    problem.notes = notes;
+    Err(problem)
 }
 
 /// Everything in the plan that this loader does not load.

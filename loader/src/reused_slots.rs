@@ -153,7 +153,7 @@ impl<K: Kernel> Load<'_, K> {
         if self.options.raise_nofile && !held.is_empty() {
             let count = u64::try_from(held.len()).unwrap_or(u64::MAX);
             let reserved = self.kernel.reserve_fds(count);
-            reserved.map_err(|FdLimit { needed, errno }| {
+            reserved.map_err(|FdLimit { needed, errno, .. }| {
                 let message = format!(
                     "the load needs {needed} descriptors; raising the limit failed: {errno}"
                 );

@@ -1,5 +1,6 @@
 //! `bpfplan load`.
 
+mod made;
 mod named_pins;
 
 use std::io;
@@ -7,15 +8,15 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bpfplan_loader::{
-    Errno, ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, PIN_ROOT,
+    ErrorKind, Kernel, KernelConfig, KernelFacts, LoadError, LoadOptions, Loaded, PIN_ROOT,
     Programs, Progress, RealKernel, RecordingKernel, SlotPolicy, load, load_with,
 };
 use bpfplan_plan::rules::Target;
-use bpfplan_plan::{Diagnostic, Plan, Step};
+use bpfplan_plan::{Diagnostic, MapType, Plan, Step};
 use serde::Serialize;
 
 use crate::args::{LoadArgs, LoadFormat, Slots};
-use crate::documents::{DryRunDocument, LoadDocument, LoadedExtern, LoadedMap, LoadedProgram};
+use crate::documents::{DryRunDocument, LoadDocument, LoadedMap, LoadedProgram};
 use crate::exit::Exit;
 use crate::input::{self, Input};
 use crate::kconfig;
@@ -104,15 +105,12 @@ fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::R
     };
     let mut warnings = input.warnings;
     warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
-    let ids = loaded.maps.iter().map(bpfplan_loader::LoadedMap::id);
-    let ids = ids
-        .collect::<Result<Vec<u32>, Errno>>()
-        .map_err(io::Error::other)?;
+    let maps = made::maps(&input.plan, &loaded).map_err(io::Error::other)?;
     let printed = if json {
-        document(&loaded, &ids, warnings).and_then(|text| output::result(&text))
+        document(&loaded, maps, warnings).and_then(|text| output::result(&text))
     } else {
         output::diagnostics(&warnings);
-        output::result(&report(&input.plan, &loaded, &ids))
+        output::result(&report(&input.plan, &loaded, &maps))
     };
     // Somebody may have read enough of the output and still need the maps.
     if args.hold {
@@ -225,21 +223,9 @@ fn failed(
 
 fn document<K: Kernel>(
     loaded: &Loaded<K>,
-    ids: &[u32],
+    maps: Vec<(MapType, LoadedMap)>,
     warnings: Vec<Diagnostic>,
 ) -> io::Result<String> {
-    let maps = loaded.maps.iter().zip(ids).map(|(map, id)| LoadedMap {
-        name: map.name.clone(),
-        id: *id,
-        pinned: map
-            .pinned
-            .as_ref()
-            .map(|path| path.to_string_lossy().into_owned()),
-        reused: map.reused,
-        filled: map.filled,
-        max_entries: map.max_entries,
-        externs: map.externs.iter().map(LoadedExtern::new).collect(),
-    });
     let programs = loaded.programs.iter().map(|program| LoadedProgram {
         name: program.name.clone(),
         id: program.id,
@@ -249,7 +235,7 @@ fn document<K: Kernel>(
             .map(|path| path.to_string_lossy().into_owned()),
     });
     to_json(&LoadDocument {
-        maps: maps.collect(),
+        maps: maps.into_iter().map(|(_, map)| map).collect(),
         programs: programs.collect(),
         warnings,
     })
@@ -270,15 +256,14 @@ fn policy(slots: Slots) -> SlotPolicy {
 }
 
 /// One line for each map and each program, and one that sums up.
-fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, ids: &[u32]) -> String {
-    let pin = |path: Option<&PathBuf>| {
-        let text = path.map(|path| format!("  {}", path.display()));
+fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, maps: &[(MapType, LoadedMap)]) -> String {
+    let pin = |path: Option<&str>| {
+        let text = path.map(|path| format!("  {path}"));
         plain(&text.unwrap_or_default()).into_owned()
     };
-    let mut rows: Vec<[String; 4]> = loaded
-        .maps
+    let mut rows: Vec<[String; 4]> = maps
         .iter()
-        .map(|made| {
+        .map(|(map_type, made)| {
             let mut slots = match made.filled {
                 0 => String::new(),
                 filled => format!("  {} filled", count(filled, "slot")),
@@ -288,22 +273,23 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, ids: &[u32]) -> String {
             }
             [
                 plain(&made.name).into_owned(),
-                made.map_type.to_string(),
+                map_type.to_string(),
                 format!("max_entries {}{slots}", made.max_entries),
-                pin(made.pinned.as_ref()),
+                pin(made.pinned.as_deref()),
             ]
         })
         .collect();
     rows.extend(loaded.programs.iter().map(|made| {
+        let path = made.pinned.as_ref().map(|path| path.to_string_lossy());
         [
             plain(&made.name).into_owned(),
             "program".to_owned(),
             String::new(),
-            pin(made.pinned.as_ref()),
+            pin(path.as_deref()),
         ]
     }));
     let programs = loaded.programs.iter().map(|program| program.id);
-    let ids = ids.iter().copied().chain(programs);
+    let ids = maps.iter().map(|(_, map)| map.id).chain(programs);
     let width = |column: usize| {
         rows.iter()
             .filter_map(|row| row.get(column))
@@ -330,7 +316,7 @@ fn report<K: Kernel>(plan: &Plan, loaded: &Loaded<K>, ids: &[u32]) -> String {
         .map(|map| u64::from(map.filled))
         .sum::<u64>();
     let reused = loaded.maps.iter().filter(|map| map.reused).count();
-    let created = count(loaded.maps.len().saturating_sub(reused), "map");
+    let created = count(maps.len().saturating_sub(reused), "map");
     text.push_str(&format!("{created} created"));
     if reused > 0 {
         text.push_str(&format!(", {reused} reused"));
@@ -389,6 +375,11 @@ fn describe(plan: &Plan, progress: Progress<'_>) -> String {
         Progress::Together { maps, threads } => {
             format!("create {} on {threads} threads", count(maps, "large map"))
         }
+        Progress::Chunks { maps, chunks } => format!(
+            "create {} in {}, as there are too few descriptors",
+            count(maps, "map"),
+            count(chunks, "chunk")
+        ),
         Progress::GoOn => "go on".to_owned(),
         Progress::MakeDirectory(path) => format!("make {}", path.display()),
         Progress::Record(path) => format!("record the load in {}", path.display()),

@@ -195,7 +195,8 @@ fn open_fds() -> u64 {
 }
 
 pub(super) fn reserve_fds(count: u64) -> Result<(), FdLimit> {
-    let needed = count.saturating_add(open_fds());
+    let open = open_fds();
+    let needed = count.saturating_add(open);
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
@@ -211,6 +212,11 @@ pub(super) fn reserve_fds(count: u64) -> Result<(), FdLimit> {
     .map_err(|errno| FdLimit {
         needed,
         errno: Errno(errno.raw_os_error()),
+        free: limit
+            .maximum
+            .or(limit.current)
+            .unwrap_or(needed)
+            .saturating_sub(open),
     })
 }
 

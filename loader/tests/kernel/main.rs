@@ -35,7 +35,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 34] = [
+    let tests: [(&str, Test); 35] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -143,6 +143,10 @@ fn main() {
         (
             "too_few_descriptors_are_told",
             scale::too_few_descriptors_are_told,
+        ),
+        (
+            "more_maps_than_descriptors_are_loaded",
+            scale::more_maps_than_descriptors_are_loaded,
         ),
         (
             "outer_maps_are_filled_at_once",

@@ -2,14 +2,16 @@
 
 use std::process::Command;
 
-use bpfplan_loader::{ErrorKind, FailingKernel, Fault, LoadOptions, RealKernel, codes, load};
+use bpfplan_loader::{
+    ErrorKind, FailingKernel, Fault, Kernel as _, LoadOptions, RealKernel, codes, load, unload,
+};
 use bpfplan_plan::{Plan, uapi};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::hold;
-use crate::sample::{map, maps, outer, plan};
+use crate::sample::{PinDir, map, maps, outer, plan};
 
 const MAPS: u32 = 20_000;
 const SLOTS: u32 = 100_000;
@@ -85,14 +87,13 @@ pub(crate) fn many_maps_and_slots_are_loaded() -> Result<(), Failed> {
 /// Says that the process is the child of the test.
 const CHILD: &str = "BPFPLAN_TEST_FEW_DESCRIPTORS";
 
-/// Who may not raise the limit is told how many are needed, before anything is made. A limit that
-/// is given up does not come back, so this is for a child process.
-pub(crate) fn too_few_descriptors_are_told() -> Result<(), Failed> {
+/// Runs a test in a child process: a limit that is given up does not come back.
+fn in_child(name: &str, test: fn() -> Result<(), Failed>) -> Result<(), Failed> {
     if std::env::var_os(CHILD).is_some() {
-        return with_few_descriptors();
+        return test();
     }
     let output = Command::new(std::env::current_exe()?)
-        .args(["--exact", "too_few_descriptors_are_told"])
+        .args(["--exact", name])
         .env(CHILD, "1")
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
@@ -103,17 +104,59 @@ pub(crate) fn too_few_descriptors_are_told() -> Result<(), Failed> {
     Ok(())
 }
 
-fn with_few_descriptors() -> Result<(), Failed> {
-    let few = Some(200);
+/// Who may not raise the limit is told how many are needed, before anything is made.
+pub(crate) fn too_few_descriptors_are_told() -> Result<(), Failed> {
+    in_child("too_few_descriptors_are_told", with_few_descriptors)
+}
+
+/// Nobody on this thread, which is the one that loads, may have more descriptors.
+fn limit_descriptors(most: u64) -> Result<(), Failed> {
     let limit = Rlimit {
-        current: few,
-        maximum: few,
+        current: Some(most),
+        maximum: Some(most),
     };
     setrlimit(Resource::Nofile, limit)?;
-    // This holds for the thread only, which is the one that loads.
     let mut sets = capabilities(None)?;
     sets.effective -= CapabilitySet::SYS_RESOURCE;
     set_capabilities(None, sets)?;
+    Ok(())
+}
+
+/// Maps in slots are closed when their outer map holds them, so that others can be opened.
+pub(crate) fn more_maps_than_descriptors_are_loaded() -> Result<(), Failed> {
+    in_child("more_maps_than_descriptors_are_loaded", || {
+        const MAPS: u32 = 3000;
+        limit_descriptors(1000)?;
+        let kernel = RealKernel::new();
+        let directory = PinDir::new();
+        let options = LoadOptions {
+            pin_maps: Some(directory.0.clone()),
+            raise_nofile: true,
+            ..LoadOptions::default()
+        };
+        let plan = large(MAPS, 2 * MAPS);
+        let loaded = load(&plan, &kernel, &options)?;
+        assert_eq!(loaded.closed.len(), MAPS as usize);
+        let table = loaded.map("table").ok_or("no outer map")?;
+        assert_eq!(table.filled, 2 * MAPS);
+        for slot in 0..2 * MAPS {
+            let map = &loaded.closed[(slot % MAPS) as usize];
+            assert_eq!(maps::slot(table, slot), Some(map.id), "slot {slot}");
+        }
+        for map in &loaded.closed {
+            assert_eq!(kernel.info(&kernel.open_pin(&map.pinned)?)?.id, map.id);
+        }
+        let ids: Vec<u32> = loaded.closed.iter().map(|map| map.id).collect();
+        drop(loaded);
+        let unloaded = unload(&kernel, &directory.0)?;
+        assert_eq!(unloaded.removed.len(), plan.maps.len() + 1);
+        assert_eq!(maps::left_of(&ids), [0; 0]);
+        Ok(())
+    })
+}
+
+fn with_few_descriptors() -> Result<(), Failed> {
+    limit_descriptors(200)?;
     let kernel = RealKernel::new();
     let error = load(&large(300, 300), &kernel, &raising()).expect_err("there are too few");
     assert_eq!(error.kind, ErrorKind::Refused);
