@@ -147,7 +147,7 @@ mod tests {
             jump_tables: 0,
             kernel_types: 0,
             types: Vec::new(),
-            btf: Vec::new(),
+            btf: bpfplan_plan::Bytes::new(),
             contents: Vec::new(),
         }
     }
