@@ -176,7 +176,7 @@ fn attempt<K: Kernel>(
         btf: None,
         btf_blob: Cow::Borrowed(&plan.btf),
         template: None,
-        early: Vec::new(),
+        early: HashMap::new(),
         template_btf: HashMap::new(),
         maps: plan.maps.iter().map(|_| None).collect(),
         closed: HashMap::new(),
@@ -221,7 +221,7 @@ pub(crate) struct Load<'a, K: Kernel> {
     /// The template of the outer map that is made next.
     pub(crate) template: Option<K::Fd>,
     /// Large maps that were created before their turn.
-    pub(crate) early: Vec<Early<K::Fd>>,
+    pub(crate) early: Early<K::Fd>,
     /// The type ids that the kernel took for templates, by index of the outer map.
     pub(crate) template_btf: HashMap<usize, BtfIds>,
     /// The maps in the plan's order, `None` for those that are not made yet, or not open any more.

@@ -16,7 +16,7 @@
 //! creates all of these, beside the others. `cargo bench -p bpfplan-bench --bench creates` measures
 //! this, and `--bench overlap` what is created or loaded while slots wait.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -52,13 +52,8 @@ const WORTH_A_TICK: u64 = 4_000_000;
 /// Threads at most: memory is what they wait for.
 const THREADS: usize = 8;
 
-/// A map that is created before its turn.
-#[derive(Debug)]
-pub(crate) struct Early<F> {
-    /// Index in the plan.
-    map: usize,
-    result: Result<F, Errno>,
-}
+/// What became of maps that were created before their turn, by their index in the plan.
+pub(crate) type Early<F> = HashMap<usize, Result<F, Errno>>;
 
 /// About how long the kernel takes to create the map, in nanoseconds; 0 for what is quick whatever
 /// its size.
@@ -224,7 +219,7 @@ impl<K: Kernel> Load<'_, K> {
         })?;
         let plan = self.plan;
         let btf = self.btf.take();
-        let done = Mutex::new(Vec::new());
+        let done = Mutex::new(Early::new());
         let next = AtomicUsize::new(0);
         let stop = AtomicBool::new(false);
         let (kernel, version) = (self.kernel, self.version());
@@ -249,10 +244,7 @@ impl<K: Kernel> Load<'_, K> {
                     stop.store(true, Ordering::Relaxed);
                 }
                 let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                done.push(Early {
-                    map: *index,
-                    result,
-                });
+                done.insert(*index, result);
             }
             piece.is_some()
         };
@@ -281,8 +273,7 @@ impl<K: Kernel> Load<'_, K> {
 
     /// The result of creating a map, if it was created before its turn.
     pub(crate) fn created_early(&mut self, index: usize) -> Option<Result<K::Fd, Errno>> {
-        let place = self.early.iter().position(|early| early.map == index)?;
-        Some(self.early.swap_remove(place).result)
+        self.early.remove(&index)
     }
 }
 

@@ -11,7 +11,7 @@
 //! element, it refuses the next one with `EBADF` and says how many it did, and the others are left
 //! for the threads. A kernel that was only slow loses time by that, and nothing else.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ impl Recall {
         let values = self
             .values
             .get_or_init(|| values.map(AtomicU32::new).collect());
+        // With the other one below: of two threads in here and in `recall`, one sees what the other did.
+        fence(Ordering::SeqCst);
         if self.is_recalled() {
             overwrite(values);
         }
@@ -58,6 +60,7 @@ impl Recall {
     /// [`Recall::ERRNO`].
     pub fn recall(&self) {
         self.recalled.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if let Some(values) = self.values.get() {
             overwrite(values);
         }

@@ -181,10 +181,17 @@ pub(super) fn update_batch(
             std::ptr::null(),
         )
     };
-    check(result).map(drop).map_err(|errno| BatchError {
-        // A call that is refused as a whole leaves the count as it was.
-        done: usize::try_from(count).ok().filter(|_| count < wanted),
-        errno,
+    batch_result(result, count, wanted)
+}
+
+/// The result of a batch of `wanted` elements, and how many were done where the kernel told.
+pub(super) fn batch_result(result: i32, count: u32, wanted: u32) -> Result<(), BatchError> {
+    check(result).map(drop).map_err(|errno| {
+        // A call that is refused as a whole leaves the count as it was, or says 0 where there was no
+        // memory for its buffers.
+        let exact = count < wanted && (count, errno) != (0, Errno(libc::ENOMEM));
+        let done = usize::try_from(count).ok().filter(|_| exact);
+        BatchError { done, errno }
     })
 }
 

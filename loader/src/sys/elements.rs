@@ -194,14 +194,6 @@ fn batch_options(flags: u64) -> bpf_map_batch_opts {
     }
 }
 
-fn batch_result(result: i32, count: u32, wanted: u32) -> Result<(), BatchError> {
-    bpf::check(result).map(drop).map_err(|errno| BatchError {
-        // A call that is refused as a whole leaves the count as it was.
-        done: usize::try_from(count).ok().filter(|_| count < wanted),
-        errno,
-    })
-}
-
 impl Elements for RealElements {
     fn info(&self) -> &Info {
         &self.info
@@ -340,7 +332,7 @@ impl Elements for RealElements {
                 &raw const options,
             )
         };
-        batch_result(result, count, wanted)
+        bpf::batch_result(result, count, wanted)
     }
 
     fn fill_batch(&self, keys: &[u8], fds: &[AtomicU32]) -> Result<(), BatchError> {
@@ -363,7 +355,7 @@ impl Elements for RealElements {
                 &raw const options,
             )
         };
-        batch_result(result, count, wanted)
+        bpf::batch_result(result, count, wanted)
     }
 
     fn delete_batch(&self, keys: &[u8]) -> Result<(), BatchError> {
@@ -382,6 +374,6 @@ impl Elements for RealElements {
                 &raw const options,
             )
         };
-        batch_result(result, count, wanted)
+        bpf::batch_result(result, count, wanted)
     }
 }
