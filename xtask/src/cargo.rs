@@ -47,7 +47,10 @@ fn executable_by(cargo: &mut Command, arguments: &[&str]) -> Result<PathBuf> {
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         // Tests of the command are made together with the command.
-        .filter(|message| !tests || message["profile"]["test"] == true)
+        .filter(|message| {
+            let is_test = message.pointer("/profile/test");
+            !tests || is_test.is_some_and(|it| *it == true)
+        })
         .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
         .next_back();
     made.with_context(|| format!("cargo {what} made no executable"))
