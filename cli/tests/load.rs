@@ -145,7 +145,7 @@ fn a_dry_run_shows_what_a_load_makes() {
     let pins = Pins::new();
     let name = pins.0.file_name().unwrap().to_str().unwrap();
     let roundabout = format!("/sys/fs/../fs/bpf/./{name}/");
-    let object = "fixtures/obj/field_spin_lock.bpf.o";
+    let object = "fixtures/obj/many_slots.bpf.o";
     let output = run(["load", object, "--pin-maps", &roundabout, "--dry-run"]);
     assert_eq!(code(&output), 0);
     assert!(!pins.0.exists());

@@ -267,7 +267,7 @@ fn a_refused_program() {
         .unwrap();
     assert!(before.contains(end) && log.contains(end), "{text}");
     assert!(
-        log.lines().count() > 20 && log.contains("0: R1=ctx()"),
+        log.lines().count() > 20 && log.contains("0: R1=ctx("),
         "{log}"
     );
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::repo;
 
-/// Runs cargo and returns the last executable that it made.
+/// Runs cargo and returns the last executable that it made; of `cargo test`, the last test.
 pub(crate) fn executable(arguments: &[&str]) -> Result<PathBuf> {
     executable_by(&mut Command::new(program()), arguments)
 }
@@ -42,9 +42,15 @@ fn executable_by(cargo: &mut Command, arguments: &[&str]) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("cargo {what} failed");
     }
+    let tests = arguments.first() == Some(&"test");
     let made = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        // Tests of the command are made together with the command.
+        .filter(|message| {
+            let is_test = message.pointer("/profile/test");
+            !tests || is_test.is_some_and(|it| *it == true)
+        })
         .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
         .next_back();
     made.with_context(|| format!("cargo {what} made no executable"))

@@ -48,10 +48,12 @@ fn main() {
 }
 
 /// libbpf probes the kernel's BTF once a process, when it first loads an object, and an older
-/// kernel refuses the BTF of some probes. Which test comes first must not matter.
+/// kernel refuses the BTF of some probes. Which test comes first must not matter;
+/// `the_recorder_sees_both` shows whether it does.
 fn let_libbpf_probe() {
-    let object = Object::open(&fixtures::named("ringbuf_slots").object);
-    load_theirs(&object.expect("libbpf opens it")).expect("libbpf loads it");
+    if let Ok(object) = Object::open(&fixtures::named("ringbuf_slots").object) {
+        let _ = load_theirs(&object);
+    }
 }
 
 type Outcome = Result<(), Failed>;
