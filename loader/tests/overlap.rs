@@ -2,7 +2,12 @@
 //! failure on either side leaves nothing, and where calls do not overlap they have their old order.
 
 // A test may panic: that is how it fails.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 mod sample;
 

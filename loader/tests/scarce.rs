@@ -2,7 +2,12 @@
 //! them, and opened once more to be pinned.
 
 // A test may panic: that is how it fails.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 mod sample;
 
@@ -125,7 +130,7 @@ fn maps_are_closed_when_their_slots_are_filled() {
     let open: Vec<&str> = loaded.maps.iter().map(|map| map.name.as_str()).collect();
     assert_eq!(open, ["all", "few", "other"]);
     assert_eq!(loaded.map("all").expect("it is open").filled, INNER);
-    assert_eq!(loaded.map("few").expect("it is open").filled, 5);
+    assert_eq!(loaded.map("few").expect("it is open").filled, 4);
     let planned = plan.maps.iter().filter(|map| map.slots.is_empty());
     let planned: Vec<&str> = planned.map(|map| map.name.as_str()).collect();
     let names = loaded.closed.iter().map(|map| map.name.as_str());

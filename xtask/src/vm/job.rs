@@ -9,13 +9,15 @@ use crate::cargo;
 
 /// All tests of the loader but `weight`, which asks cargo, and `rules`, which were measured on one
 /// kernel; those of the command that load; `smoke` and `bench`.
-const DEFAULT: [&str; 23] = [
+const DEFAULT: [&str; 25] = [
     "lib",
     "codes",
     "recording",
     "kernel",
     "fault",
     "slots",
+    "overlap",
+    "scarce",
     "by_name",
     "maps",
     "kconfig",
