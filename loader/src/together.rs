@@ -12,9 +12,9 @@
 //! Measured on Linux 6.18 with two CPUs: eight hash maps of 65536 entries take 16 ms instead of 30.
 //! Arrays gain nothing, so they are left to their turn. Per-CPU maps, LRU or not, wait for each other,
 //! as the kernel allocates memory per CPU under one lock: on two threads, eight of 1024 entries take
-//! 1.2 to 1.6 times as long as on one, and four of 10240 as long or a little longer. So one thread
-//! creates all of these, beside the others. `cargo bench -p bpfplan-bench --bench creates` measures
-//! this, and `--bench overlap` what is created or loaded while slots wait.
+//! at least 1.2 times as long as on one, and four of 10240 about as long. So one thread creates all of
+//! these, beside the others. `cargo bench -p bpfplan-bench --bench creates` measures this, and
+//! `--bench overlap` what is created or loaded while slots wait.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -103,14 +103,12 @@ fn is_per_cpu(map: &Map) -> bool {
     )
 }
 
+/// What a thread creates in one go: about how long that takes, in nanoseconds, and the maps.
+type Piece = (u64, Vec<usize>);
+
 /// The large maps, the most expensive first: each by itself, and all per-CPU maps one after
-/// another. None if other threads take less than `worth` nanoseconds off this one, which creates as
-/// many `own` pieces at least.
-fn large<'a>(
-    maps: impl Iterator<Item = (usize, &'a Map)>,
-    own: usize,
-    worth: u64,
-) -> Vec<Vec<usize>> {
+/// another.
+fn pieces<'a>(maps: impl Iterator<Item = (usize, &'a Map)>) -> Vec<Piece> {
     let (mut pieces, mut per_cpu) = (Vec::new(), (0_u64, Vec::new()));
     for (index, map) in maps {
         let cost = cost(map);
@@ -128,12 +126,13 @@ fn large<'a>(
         pieces.push(per_cpu);
     }
     pieces.sort_unstable_by(|one, other| other.cmp(one));
+    pieces
+}
+
+/// How long it takes to create all but the first `own` pieces, in nanoseconds.
+fn taken_off(pieces: &[Piece], own: usize) -> u64 {
     let others = pieces.iter().skip(own);
-    let taken_off = others.fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
-    if taken_off < worth {
-        return Vec::new();
-    }
-    pieces.into_iter().map(|(_, maps)| maps).collect()
+    others.fold(0, |sum, (cost, _)| sum.saturating_add(*cost))
 }
 
 /// When large maps are created.
@@ -162,28 +161,32 @@ impl<K: Kernel> Load<'_, K> {
         if self.kernel.cpus() < 2 {
             return Large::First(Vec::new());
         }
-        let maps = || {
-            steps.iter().filter_map(|step| match *step {
-                Step::CreateMap { map } if self.comes_from_plan(map) => {
-                    Some((map, plan.maps.get(map)?))
-                }
-                _ => None,
-            })
-        };
-        // Where there are programs, slots are filled while these load.
-        if self.kernel.overlaps() && self.options.programs.to_load().is_none() {
-            let pieces = large(maps(), 0, WORTH_A_TICK);
-            if !pieces.is_empty() && self.fills_without(steps, &pieces) {
-                return Large::WhileFilling(pieces);
+        let maps = steps.iter().filter_map(|step| match *step {
+            Step::CreateMap { map } if self.comes_from_plan(map) => {
+                Some((map, plan.maps.get(map)?))
             }
+            _ => None,
+        });
+        let pieces = pieces(maps);
+        // Where there are programs, slots are filled while these load.
+        let waits = self.kernel.overlaps() && self.options.programs.to_load().is_none();
+        let while_filling =
+            waits && taken_off(&pieces, 0) >= WORTH_A_TICK && self.fills_without(steps, &pieces);
+        // Otherwise this thread creates one of them itself.
+        let first = taken_off(&pieces, 1) >= WORTH;
+        let maps = pieces.into_iter().map(|(_, maps)| maps);
+        match (while_filling, first) {
+            (true, _) => Large::WhileFilling(maps.collect()),
+            (false, true) => Large::First(maps.collect()),
+            (false, false) => Large::First(Vec::new()),
         }
-        Large::First(large(maps(), 1, WORTH))
     }
 
     /// Whether there are slots to be filled, and none for one of these maps.
-    fn fills_without(&self, steps: &[Step], pieces: &[Vec<usize>]) -> bool {
+    fn fills_without(&self, steps: &[Step], pieces: &[Piece]) -> bool {
         let maps = &self.plan.maps;
-        let later = pieces.iter().flatten().filter_map(|index| maps.get(*index));
+        let later = pieces.iter().flat_map(|(_, maps)| maps);
+        let later = later.filter_map(|index| maps.get(*index));
         let later: HashSet<&str> = later.map(|map| map.name.as_str()).collect();
         let outers = steps.iter().filter_map(|step| match *step {
             Step::FillSlots { map } if self.comes_from_plan(map) => maps.get(map),
@@ -306,8 +309,9 @@ mod tests {
         }
     }
 
-    fn pieces(maps: &[Map]) -> Vec<Vec<usize>> {
-        large(maps.iter().enumerate(), 1, WORTH)
+    fn together(maps: &[Map]) -> Vec<Vec<usize>> {
+        let pieces = pieces(maps.iter().enumerate());
+        pieces.into_iter().map(|(_, maps)| maps).collect()
     }
 
     #[test]
@@ -320,27 +324,24 @@ mod tests {
             map(uapi::BPF_MAP_TYPE_PERCPU_HASH, 1024),
             map(uapi::BPF_MAP_TYPE_RINGBUF, 1 << 20),
         ];
-        assert_eq!(pieces(&maps), [vec![3], vec![1, 4], vec![2]]);
+        assert_eq!(together(&maps), [vec![3], vec![1, 4], vec![2]]);
     }
 
     #[test]
     fn what_gains_nothing_is_left_to_its_turn() {
         let none: [Vec<usize>; 0] = [];
         let small: Vec<Map> = (0..500).map(|_| map(uapi::BPF_MAP_TYPE_HASH, 64)).collect();
-        assert_eq!(pieces(&small), none);
-        assert_eq!(pieces(&[map(uapi::BPF_MAP_TYPE_HASH, 1 << 20)]), none);
-        let per_cpu = || map(uapi::BPF_MAP_TYPE_PERCPU_ARRAY, 65_536);
-        assert_eq!(pieces(&[per_cpu(), per_cpu()]), none);
-        let one = [map(uapi::BPF_MAP_TYPE_HASH, 1 << 20)];
-        assert_eq!(
-            large(one.iter().enumerate(), 0, WORTH_A_TICK),
-            [vec![0]],
-            "while this thread waits"
-        );
+        assert_eq!(together(&small), none);
         let growing = || Map {
             map_flags: uapi::BPF_F_NO_PREALLOC,
             ..map(uapi::BPF_MAP_TYPE_HASH, 1 << 20)
         };
-        assert_eq!(pieces(&[growing(), growing()]), none);
+        assert_eq!(together(&[growing(), growing()]), none);
+        let worth = |maps: &[Map], own| taken_off(&pieces(maps.iter().enumerate()), own);
+        let one = [map(uapi::BPF_MAP_TYPE_HASH, 1 << 20)];
+        assert_eq!(worth(&one, 1), 0);
+        assert!(worth(&one, 0) > WORTH_A_TICK, "this thread may wait");
+        let per_cpu = || map(uapi::BPF_MAP_TYPE_PERCPU_ARRAY, 65_536);
+        assert_eq!(worth(&[per_cpu(), per_cpu()], 1), 0);
     }
 }
