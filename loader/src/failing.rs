@@ -97,7 +97,7 @@ where
         }
     }
 
-    /// Lets each batch of slots take so long.
+    /// Watches every batch of slots, and lets it take so long.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self {
@@ -451,6 +451,10 @@ where
 
     fn overlaps(&self) -> bool {
         self.overlaps || self.inner.overlaps()
+    }
+
+    fn waits_once(&self) -> bool {
+        self.patience.is_none() && self.inner.waits_once()
     }
 
     fn patience(&self, slots: usize) -> Duration {

@@ -13,7 +13,7 @@ use crate::kconfig::KernelConfig;
 pub use crate::program_request::{
     MadeProgram, ProgramAnswer, ProgramFailure, ProgramRequest, ProgramStage, RequestedMap,
 };
-use crate::slots::recall::patience;
+use crate::slots::recall::{patience, waits_once};
 pub use crate::sys::BtfCache;
 
 /// An error number of the kernel, as `bpf(2)` left it in `errno`.
@@ -411,8 +411,14 @@ pub trait Kernel: Sync {
         false
     }
 
-    /// How long a batch of so many slots may take before what it has not done yet is taken back
-    /// and given to threads.
+    /// Whether a batch of slots is known to wait for one grace period, as it does since Linux 6.8.
+    /// Batches of other kernels are watched, as the change may have been ported back.
+    fn waits_once(&self) -> bool {
+        waits_once(self.version())
+    }
+
+    /// How long a batch of so many slots that is watched may take before what it has not done yet is
+    /// taken back and given to threads.
     fn patience(&self, slots: usize) -> Duration {
         patience(slots)
     }

@@ -300,6 +300,10 @@ impl<'a, K: Kernel> Filling for Filler<'a, K> {
         self.kernel.overlaps()
     }
 
+    fn waits_once(&self) -> bool {
+        self.kernel.waits_once()
+    }
+
     fn patience(&self, slots: usize) -> Duration {
         self.kernel.patience(slots)
     }

@@ -18,7 +18,7 @@ use crate::codes;
 use crate::kernel::{BatchError, Errno};
 use crate::slots::fan_out::{FanOut, Filling};
 use crate::slots::queue::Place;
-use crate::slots::recall::Recall;
+use crate::slots::recall::{Recall, waits_once};
 
 /// A key and the map for it.
 pub(super) type Item<'a> = (&'a [u8], &'a RawMap);
@@ -146,6 +146,10 @@ impl Filling for Inserts<'_> {
 
     fn overlaps(&self) -> bool {
         self.calls.overlaps()
+    }
+
+    fn waits_once(&self) -> bool {
+        waits_once(self.calls.version())
     }
 
     fn patience(&self, slots: usize) -> Duration {

@@ -82,6 +82,9 @@ pub(crate) trait Filling: Sync {
     /// As [`crate::Kernel::overlaps`].
     fn overlaps(&self) -> bool;
 
+    /// As [`crate::Kernel::waits_once`].
+    fn waits_once(&self) -> bool;
+
     /// As [`crate::Kernel::patience`].
     fn patience(&self, slots: usize) -> Duration;
 }
@@ -148,7 +151,8 @@ impl<'f, S: Filling> FanOut<'f, S> {
         };
         let queue = Queue::new(&groups, |group| group.first().map(S::place), &self.failures);
         let many = groups.iter().any(|group| group.len() > FEW);
-        watched(&watch, many && self.filling.overlaps(), || {
+        let wanted = many && self.filling.overlaps() && !self.filling.waits_once();
+        watched(&watch, wanted, || {
             queue.share(self.threads(groups.len()), &work, || {
                 self.join(&queue, &work, tell);
             });
