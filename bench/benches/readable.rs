@@ -101,9 +101,11 @@ fn times(plan: &Plan, last: u32) -> Result<Times> {
         });
         let (mut start, mut send) = (None, Some(send));
         let mut say = |progress: Progress<'_>| {
-            if let (Progress::Fill(_), Some(send)) = (progress, send.take_if(|_| start.is_none())) {
+            if let Progress::Fill(_) = progress
+                && let Some(send) = send.take()
+            {
                 let sent = outer_map().and_then(|outer| Ok(send.send(outer)?));
-                start = sent.ok().map(|()| Instant::now());
+                start = Some(sent.map(|()| Instant::now()));
             }
             ControlFlow::Continue(())
         };
@@ -111,10 +113,10 @@ fn times(plan: &Plan, last: u32) -> Result<Times> {
         let returned = Instant::now();
         drop(send);
         let loaded = loaded.map_err(|error| anyhow!("{error}"))?;
+        let start = start.context("nobody said that slots are filled")??;
         let readable = reader
             .join()
             .map_err(|_| anyhow!("the reader panicked"))??;
-        let start = start.context("nobody said that slots are filled")?;
         drop(loaded);
         Ok(Times {
             readable: readable.duration_since(start),
