@@ -22,7 +22,7 @@ fn plan(base: &Plan, name: &str, types: Vec<Type>, values: &[(&str, u32, u32)]) 
         maps: maps.collect(),
         types,
         kernel_types: 0,
-        btf: Vec::new(),
+        btf: bpfplan_plan::Bytes::new(),
         ..base.clone()
     }
 }
