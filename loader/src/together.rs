@@ -276,6 +276,10 @@ impl<K: Kernel> Load<'_, K> {
 
     /// The result of creating a map, if it was created before its turn.
     pub(crate) fn created_early(&mut self, index: usize) -> Option<Result<K::Fd, Errno>> {
+        // Mostly there are none, and asking a hash table takes longer than that.
+        if self.early.is_empty() {
+            return None;
+        }
         self.early.remove(&index)
     }
 }

@@ -39,11 +39,21 @@ pub(crate) struct Fake {
     pub(crate) interrupted_after: Option<usize>,
     pub(crate) batches: AtomicUsize,
     pub(crate) singles: AtomicUsize,
+    /// Slots that batches have filled.
+    pub(crate) in_batches: AtomicUsize,
     /// The first grace period ends when so many updates wait for it.
     pub(crate) together: usize,
     /// Updates that wait now, and the most that ever did at the same time.
     waiting: AtomicUsize,
     pub(crate) at_once: AtomicUsize,
+}
+
+/// Waits until the descriptor is taken back, as it is if a grace period lasts long enough.
+fn taken_back(fd: &AtomicU32) {
+    let begin = Instant::now();
+    while fd.load(Ordering::SeqCst) != u32::MAX && begin.elapsed() < GIVE_UP {
+        thread::yield_now();
+    }
 }
 
 /// A test that waits so long has failed.
@@ -77,6 +87,7 @@ impl Fake {
             interrupted_after: None,
             batches: AtomicUsize::new(0),
             singles: AtomicUsize::new(0),
+            in_batches: AtomicUsize::new(0),
             together: 1,
             waiting: AtomicUsize::new(0),
             at_once: AtomicUsize::new(0),
@@ -271,8 +282,9 @@ impl Elements for Fake {
                 return Err(refused(Errno(libc::EBADF)));
             }
             self.put(key, &fd.to_ne_bytes()).map_err(refused)?;
-            if self.waits {
-                thread::sleep(Duration::from_millis(5));
+            self.in_batches.fetch_add(1, Ordering::SeqCst);
+            if let Some(next) = fds.get(done + 1).filter(|_| self.waits) {
+                taken_back(next);
             }
         }
         Ok(())
