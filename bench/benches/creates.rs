@@ -96,18 +96,7 @@ fn each(kind: u32, entries: u32, count: usize) -> Vec<Vec<Wanted>> {
 }
 
 fn create((kind, entries): Wanted) -> Result<Descriptor> {
-    let attributes = MapAttributes {
-        map_type: MapType(kind),
-        name: "bench",
-        key_size: 4,
-        value_size: 8,
-        max_entries: entries,
-        map_flags: 0,
-        map_extra: 0,
-        numa_node: 0,
-        inner: None,
-        btf: None,
-    };
+    let attributes = MapAttributes::new("bench", MapType(kind), 4, 8, entries);
     RealKernel::new()
         .create_map(&attributes)
         .context("creating a map")

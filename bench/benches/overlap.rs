@@ -204,18 +204,7 @@ fn fill(plan: &Plan, made: &Loaded<RealKernel>) -> Result<()> {
 }
 
 fn large(kind: u32, entries: u32, count: usize) -> Result<Vec<Descriptor>> {
-    let attributes = MapAttributes {
-        map_type: MapType(kind),
-        name: "bench",
-        key_size: 4,
-        value_size: 8,
-        max_entries: entries,
-        map_flags: 0,
-        map_extra: 0,
-        numa_node: 0,
-        inner: None,
-        btf: None,
-    };
+    let attributes = MapAttributes::new("bench", MapType(kind), 4, 8, entries);
     let maps = (0..count).map(|_| RealKernel::new().create_map(&attributes));
     Ok(maps.collect::<Result<_, _>>()?)
 }

@@ -213,16 +213,8 @@ fn attributes(
     inner: Option<&Descriptor>,
 ) -> MapAttributes<'_, Descriptor> {
     MapAttributes {
-        map_type: MapType(map_type),
-        name: "handmade",
-        key_size: sizes[0],
-        value_size: sizes[1],
-        max_entries: 4,
-        map_flags: 0,
-        map_extra: 0,
-        numa_node: 0,
         inner,
-        btf: None,
+        ..MapAttributes::new("handmade", MapType(map_type), sizes[0], sizes[1], 4)
     }
 }
 

@@ -106,24 +106,21 @@ fn map<I>(
         count => MaxEntries::Count(count),
     };
     Map {
-        name,
-        map_type,
-        key_size: definition.key_size,
-        value_size: definition.value_size,
-        max_entries,
         map_flags: definition.map_flags,
         map_extra: definition.map_extra,
         numa_node: definition.numa_node,
         pinning: definition.pinning(),
         key_type: definition.key.map(TypeId),
         value_type: definition.value.map(TypeId),
-        btf: None,
         inner,
-        slots: Vec::new(),
-        data: None,
-        externs: Vec::new(),
-        with_programs: None,
         source,
+        ..Map::new(
+            name,
+            map_type,
+            definition.key_size,
+            definition.value_size,
+            max_entries,
+        )
     }
 }
 

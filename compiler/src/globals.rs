@@ -3,7 +3,7 @@
 use bpfplan_plan::contents::{MAX_TOTAL, stored};
 use bpfplan_plan::model::{Contents, Data, Map};
 use bpfplan_plan::types::TypeId;
-use bpfplan_plan::{Bytes, Diagnostic, MapType, MaxEntries, Pinning, uapi};
+use bpfplan_plan::{Bytes, Diagnostic, MapType, MaxEntries, uapi};
 use foldhash::{HashMap, HashSet};
 use object::elf::{SHT_REL, SHT_RELA};
 
@@ -174,24 +174,16 @@ impl Global<'_> {
             map_flags |= uapi::BPF_F_MMAPABLE;
         }
         Map {
-            name: self.name.clone(),
-            map_type: MapType(uapi::BPF_MAP_TYPE_ARRAY),
-            key_size: 4,
-            value_size: self.size,
-            max_entries: MaxEntries::Count(1),
             map_flags,
-            map_extra: 0,
-            numa_node: 0,
-            pinning: Pinning::None,
-            key_type: None,
             value_type,
-            btf: None,
-            inner: None,
-            slots: Vec::new(),
             data: Some(Data::unhashed(self.size, self.read_only)),
-            externs: Vec::new(),
-            with_programs: None,
-            source: None,
+            ..Map::new(
+                self.name.clone(),
+                MapType(uapi::BPF_MAP_TYPE_ARRAY),
+                4,
+                self.size,
+                MaxEntries::Count(1),
+            )
         }
     }
 

@@ -9,7 +9,7 @@ use bpfplan_plan::types::TypeId;
 use bpfplan_plan::uapi::{
     BTF_INT_BOOL, BTF_INT_SIGNED, BTF_KIND_ARRAY, BTF_KIND_ENUM, BTF_KIND_ENUM64, BTF_KIND_INT,
 };
-use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Pinning, uapi};
+use bpfplan_plan::{Diagnostic, MapType, MaxEntries, uapi};
 use foldhash::{HashMap, HashSet};
 
 use crate::btf::raw::{Raw, RawType};
@@ -202,24 +202,16 @@ impl Kconfig<'_> {
             map_flags |= uapi::BPF_F_MMAPABLE;
         }
         Map {
-            name: internal_map_name(KCONFIG, object),
-            map_type: MapType(uapi::BPF_MAP_TYPE_ARRAY),
-            key_size: 4,
-            value_size: self.datasec.size,
-            max_entries: MaxEntries::Count(1),
             map_flags,
-            map_extra: 0,
-            numa_node: 0,
-            pinning: Pinning::None,
-            key_type: None,
             value_type,
-            btf: None,
-            inner: None,
-            slots: Vec::new(),
-            data: None,
             externs: self.externs.clone(),
-            with_programs: None,
-            source: None,
+            ..Map::new(
+                internal_map_name(KCONFIG, object),
+                MapType(uapi::BPF_MAP_TYPE_ARRAY),
+                4,
+                self.datasec.size,
+                MaxEntries::Count(1),
+            )
         }
     }
 }

@@ -4,7 +4,7 @@
 use bpfplan_plan::model::Map;
 use bpfplan_plan::types::TypeId;
 use bpfplan_plan::uapi::{BTF_KIND_FUNC_PROTO, BTF_KIND_PTR, BTF_KIND_STRUCT, BTF_KIND_VAR};
-use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Pinning, Source, WithPrograms, uapi};
+use bpfplan_plan::{Diagnostic, MapType, MaxEntries, Source, WithPrograms, uapi};
 use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use object::elf::{SHN_LORESERVE, SHT_REL};
 
@@ -277,28 +277,21 @@ impl StructOps<'_> {
     /// The map; `value_type` is its struct in the view.
     pub(crate) fn map(&self, value_type: TypeId, source: Option<Source>) -> Map {
         Map {
-            name: self.variable.name.clone().into_owned(),
-            map_type: MapType(uapi::BPF_MAP_TYPE_STRUCT_OPS),
-            key_size: 4,
-            value_size: self.size,
-            max_entries: MaxEntries::Count(1),
             map_flags: if self.link { uapi::BPF_F_LINK } else { 0 },
-            map_extra: 0,
-            numa_node: 0,
-            pinning: Pinning::None,
-            key_type: None,
             value_type: Some(value_type),
-            btf: None,
-            inner: None,
-            slots: Vec::new(),
-            data: None,
-            externs: Vec::new(),
             with_programs: Some(if self.optional {
                 WithPrograms::OptionalStructOps
             } else {
                 WithPrograms::StructOps
             }),
             source,
+            ..Map::new(
+                self.variable.name.clone().into_owned(),
+                MapType(uapi::BPF_MAP_TYPE_STRUCT_OPS),
+                4,
+                self.size,
+                MaxEntries::Count(1),
+            )
         }
     }
 }

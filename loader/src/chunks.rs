@@ -112,24 +112,14 @@ mod tests {
             target: SlotTarget::Map((*target).to_owned()),
         });
         Map {
-            name: name.to_owned(),
-            map_type: MapType(uapi::BPF_MAP_TYPE_ARRAY),
-            key_size: 4,
-            value_size: 4,
-            max_entries: MaxEntries::Count(1),
-            map_flags: 0,
-            map_extra: 0,
-            numa_node: 0,
-            pinning: Pinning::None,
-            key_type: None,
-            value_type: None,
-            btf: None,
-            inner: None,
             slots: slots.collect(),
-            data: None,
-            externs: Vec::new(),
-            with_programs: None,
-            source: None,
+            ..Map::new(
+                name,
+                MapType(uapi::BPF_MAP_TYPE_ARRAY),
+                4,
+                4,
+                MaxEntries::Count(1),
+            )
         }
     }
 

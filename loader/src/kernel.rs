@@ -121,6 +121,31 @@ pub struct MapAttributes<'a, F> {
     pub btf: Option<MapBtf<'a, F>>,
 }
 
+impl<'a, F> MapAttributes<'a, F> {
+    /// These attributes and nothing else: no flags, no template, no BTF.
+    #[must_use]
+    pub const fn new(
+        name: &'a str,
+        map_type: MapType,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+    ) -> Self {
+        Self {
+            map_type,
+            name,
+            key_size,
+            value_size,
+            max_entries,
+            map_flags: 0,
+            map_extra: 0,
+            numa_node: 0,
+            inner: None,
+            btf: None,
+        }
+    }
+}
+
 impl<F> Clone for MapBtf<'_, F> {
     fn clone(&self) -> Self {
         *self

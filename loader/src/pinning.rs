@@ -188,18 +188,9 @@ impl<K: Kernel> Load<'_, K> {
         let others = others.filter_map(|map| Some((map.name.as_str(), map.inner.as_deref()?.btf?)));
         let templates = templates.chain(others).collect();
         let bytes = record.with_btf(&self.btf_blob, &templates).encode()?;
-        let attributes = MapAttributes {
-            map_type: MapType(uapi::BPF_MAP_TYPE_ARRAY),
-            name: record::NAME,
-            key_size: 4,
-            value_size: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-            max_entries: 1,
-            map_flags: 0,
-            map_extra: 0,
-            numa_node: 0,
-            inner: None,
-            btf: None,
-        };
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let array = MapType(uapi::BPF_MAP_TYPE_ARRAY);
+        let attributes = MapAttributes::new(record::NAME, array, 4, size, 1);
         let created = self.with_memlock(|kernel| kernel.create_map(&attributes));
         let refused = |step: &str, call: Option<Call>, errno: Errno| {
             let message = format!(

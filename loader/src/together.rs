@@ -286,31 +286,12 @@ impl<K: Kernel> Load<'_, K> {
 
 #[cfg(test)]
 mod tests {
-    use bpfplan_plan::{MapType, Pinning};
+    use bpfplan_plan::MapType;
 
     use super::*;
 
     fn map(map_type: u32, entries: u32) -> Map {
-        Map {
-            name: "map".to_owned(),
-            map_type: MapType(map_type),
-            key_size: 4,
-            value_size: 8,
-            max_entries: MaxEntries::Count(entries),
-            map_flags: 0,
-            map_extra: 0,
-            numa_node: 0,
-            pinning: Pinning::None,
-            key_type: None,
-            value_type: None,
-            btf: None,
-            inner: None,
-            slots: Vec::new(),
-            data: None,
-            externs: Vec::new(),
-            with_programs: None,
-            source: None,
-        }
+        Map::new("map", MapType(map_type), 4, 8, MaxEntries::Count(entries))
     }
 
     fn together(maps: &[Map]) -> Vec<Vec<usize>> {

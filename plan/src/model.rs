@@ -145,6 +145,39 @@ pub struct Map<I = Template> {
     pub source: Option<Source>,
 }
 
+impl<I> Map<I> {
+    /// A map with these attributes and nothing else: no flags, types, slots or contents.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        map_type: MapType,
+        key_size: u32,
+        value_size: u32,
+        max_entries: MaxEntries,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            map_type,
+            key_size,
+            value_size,
+            max_entries,
+            map_flags: 0,
+            map_extra: 0,
+            numa_node: 0,
+            pinning: Pinning::None,
+            key_type: None,
+            value_type: None,
+            btf: None,
+            inner: None,
+            slots: Vec::new(),
+            data: None,
+            externs: Vec::new(),
+            with_programs: None,
+            source: None,
+        }
+    }
+}
+
 /// Why a map comes to be only together with the object's programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -16,24 +16,9 @@ const MACHINE: Target = Target {
 
 fn map(map_type: u32, max_entries: u32, map_flags: u32) -> Map<NoTemplate> {
     Map {
-        name: "m".to_owned(),
-        map_type: MapType(map_type),
-        key_size: 4,
-        value_size: 8,
-        max_entries: MaxEntries::Count(max_entries),
         map_flags,
-        map_extra: 0,
-        numa_node: 0,
         pinning: Pinning::ByName,
-        key_type: None,
-        value_type: None,
-        btf: None,
-        inner: None,
-        slots: Vec::new(),
-        data: None,
-        externs: Vec::new(),
-        with_programs: None,
-        source: None,
+        ..Map::new("m", MapType(map_type), 4, 8, MaxEntries::Count(max_entries))
     }
 }
 

@@ -12,6 +12,7 @@ mod execsnoop;
 mod project;
 
 use libtest_mimic::{Arguments, Trial};
+use project::Project;
 
 fn main() {
     let mut arguments = Arguments::from_args();
@@ -25,7 +26,8 @@ fn main() {
         missing.is_none() || std::env::var_os("CI").is_none(),
         "CI must be able to build and load: {missing:?}"
     );
-    let tests: [(&str, fn()); 9] = [
+    let tests: [(&str, fn()); 10] = [
+        ("both_are_tidy", both_are_tidy),
         (
             "execsnoop_shows_programs_of_all_cpus",
             execsnoop::shows_programs_of_all_cpus,
@@ -65,6 +67,12 @@ fn main() {
         .with_ignored_flag(missing.is_some())
     });
     libtest_mimic::run(&arguments, trials.collect()).exit();
+}
+
+fn both_are_tidy() {
+    for example in ["execsnoop", "blue_green"] {
+        Project::new(example, &format!("{example}_tidy")).assert_tidy();
+    }
 }
 
 fn missing() -> Option<&'static str> {

@@ -32,8 +32,22 @@ impl Project {
 
     /// Standard output and error of `cargo build`, and whether it succeeded.
     pub(crate) fn build(&self) -> (String, bool) {
+        self.cargo(&["build", "--offline"])
+    }
+
+    /// Asserts that it is formatted, and that nothing in it is warned of.
+    pub(crate) fn assert_tidy(&self) {
+        let lint = ["clippy", "--offline", "--", "-D", "warnings"];
+        for arguments in [["fmt", "--check"].as_slice(), &lint] {
+            let (said, good) = self.cargo(arguments);
+            assert!(good, "{}: {said}", self.example);
+        }
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> (String, bool) {
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--offline", "--color", "never"])
+            .args(arguments)
+            .env("CARGO_TERM_COLOR", "never")
             .current_dir(&self.directory)
             .env("CARGO_TARGET_DIR", target())
             // As in the workspace, so that nothing is built twice.

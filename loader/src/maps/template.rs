@@ -251,26 +251,18 @@ impl RecordedTemplate {
     /// The attributes as a map of a plan, for the kernel's rules.
     pub(super) fn to_map(&self) -> Template {
         Map {
-            name: self.name.clone(),
-            map_type: MapType(self.map_type),
-            key_size: self.key_size,
-            value_size: self.value_size,
-            max_entries: self
-                .max_entries
-                .map_or(MaxEntries::PossibleCpus, MaxEntries::Count),
             map_flags: self.map_flags,
             map_extra: self.map_extra,
             numa_node: self.numa_node,
-            pinning: bpfplan_plan::Pinning::None,
-            key_type: None,
-            value_type: None,
             btf: self.btf,
-            inner: None,
-            slots: Vec::new(),
-            data: None,
-            externs: Vec::new(),
-            with_programs: None,
-            source: None,
+            ..Map::new(
+                self.name.clone(),
+                MapType(self.map_type),
+                self.key_size,
+                self.value_size,
+                self.max_entries
+                    .map_or(MaxEntries::PossibleCpus, MaxEntries::Count),
+            )
         }
     }
 }

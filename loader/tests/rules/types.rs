@@ -1,7 +1,7 @@
 //! Valid attributes of every map type, to start from.
 
 use bpfplan_plan::uapi::*;
-use bpfplan_plan::{Map, MapType, MaxEntries, Pinning};
+use bpfplan_plan::{Map, MapType, MaxEntries};
 
 /// Type, key_size, value_size, max_entries, map_flags that the kernel takes.
 pub const VALID: &[(u32, u32, u32, u32, u32)] = &[
@@ -43,24 +43,14 @@ pub const VALID: &[(u32, u32, u32, u32, u32)] = &[
 /// A map with these attributes.
 pub fn map<I>(&(map_type, key, value, entries, flags): &(u32, u32, u32, u32, u32)) -> Map<I> {
     Map {
-        name: "rules".to_owned(),
-        map_type: MapType(map_type),
-        key_size: key,
-        value_size: value,
-        max_entries: MaxEntries::Count(entries),
         map_flags: flags,
-        map_extra: 0,
-        numa_node: 0,
-        pinning: Pinning::None,
-        key_type: None,
-        value_type: None,
-        btf: None,
-        inner: None,
-        slots: Vec::new(),
-        data: None,
-        externs: Vec::new(),
-        with_programs: None,
-        source: None,
+        ..Map::new(
+            "rules",
+            MapType(map_type),
+            key,
+            value,
+            MaxEntries::Count(entries),
+        )
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use bpfplan_plan::types::{Composite, IntEncoding, Member};
 use bpfplan_plan::{
-    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Slot,
-    SlotTarget, Source, Template, Type, TypeId, btf, format, uapi,
+    BtfIds, Contents, Data, Endianness, Map, MapType, MaxEntries, Object, Plan, Slot, SlotTarget,
+    Source, Template, Type, TypeId, btf, format, uapi,
 };
 
 /// `unsigned int`.
@@ -23,30 +23,23 @@ pub(crate) const PAIR: TypeId = TypeId(2);
 pub(crate) fn map<I>(name: &str, map_type: u32, sizes: [u32; 2], max_entries: u32) -> Map<I> {
     let ids = (sizes == [4, 8]).then_some((U32, PAIR));
     Map {
-        name: name.to_owned(),
-        map_type: MapType(map_type),
-        key_size: sizes[0],
-        value_size: sizes[1],
-        max_entries: MaxEntries::Count(max_entries),
-        map_flags: 0,
-        map_extra: 0,
-        numa_node: 0,
-        pinning: Pinning::None,
         key_type: ids.map(|ids| ids.0),
         value_type: ids.map(|ids| ids.1),
         btf: ids.map(|ids| BtfIds {
             key_type_id: ids.0.0,
             value_type_id: ids.1.0,
         }),
-        inner: None,
-        slots: Vec::new(),
-        data: None,
-        externs: Vec::new(),
-        with_programs: None,
         source: Some(Source {
             file: "sample.bpf.c".into(),
             line: 7,
         }),
+        ..Map::new(
+            name,
+            MapType(map_type),
+            sizes[0],
+            sizes[1],
+            MaxEntries::Count(max_entries),
+        )
     }
 }
 

@@ -153,26 +153,13 @@ fn types() -> Vec<Type> {
 
 /// A map without anything that is optional.
 pub fn map<I>(name: &str, map_type: u32, sizes: [u32; 3]) -> Map<I> {
-    Map {
-        name: name.into(),
-        map_type: MapType(map_type),
-        key_size: sizes[0],
-        value_size: sizes[1],
-        max_entries: MaxEntries::Count(sizes[2]),
-        map_flags: 0,
-        map_extra: 0,
-        numa_node: 0,
-        pinning: Pinning::None,
-        key_type: None,
-        value_type: None,
-        btf: None,
-        inner: None,
-        slots: Vec::new(),
-        data: None,
-        externs: Vec::new(),
-        with_programs: None,
-        source: None,
-    }
+    Map::new(
+        name,
+        MapType(map_type),
+        sizes[0],
+        sizes[1],
+        MaxEntries::Count(sizes[2]),
+    )
 }
 
 /// Gives an 8-byte array the sample's types.

@@ -1,33 +1,15 @@
 //! Hostile types stay small.
 
 use bpfplan_plan::types::{Composite, Member};
-use bpfplan_plan::{
-    Endianness, Map, MapType, MaxEntries, Object, Pinning, Plan, Type, TypeId, format,
-};
+use bpfplan_plan::{Endianness, Map, MapType, MaxEntries, Object, Plan, Type, TypeId, format};
 
 use crate::render::style::Style;
 
 /// A plan with one map whose values are of type 1.
 fn plan(types: Vec<Type>) -> Plan {
     let map = Map {
-        name: "m".to_owned(),
-        map_type: MapType(1),
-        key_size: 4,
-        value_size: 4,
-        max_entries: MaxEntries::Count(1),
-        map_flags: 0,
-        map_extra: 0,
-        numa_node: 0,
-        pinning: Pinning::None,
-        key_type: None,
         value_type: Some(TypeId(1)),
-        btf: None,
-        inner: None,
-        slots: Vec::new(),
-        data: None,
-        externs: Vec::new(),
-        with_programs: None,
-        source: None,
+        ..Map::new("m", MapType(1), 4, 4, MaxEntries::Count(1))
     };
     Plan {
         version: format::VERSION,
