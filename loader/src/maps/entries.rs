@@ -7,7 +7,8 @@ use crate::kernel::Errno;
 use bpfplan_plan::uapi;
 
 /// All elements of a map with their keys. Elements that are in the map all the time come once;
-/// those that come or go meanwhile may be missing.
+/// those that come or go meanwhile may be missing. What [`Keys`](super::Keys) says of keys that the
+/// kernel may skip holds for elements too.
 ///
 /// They are read in batches where the kernel has them (5.6), otherwise one by one.
 pub struct Entries<'a, K, V> {
@@ -20,7 +21,7 @@ pub struct PerCpuEntries<'a, K, V> {
 }
 
 /// Makes key and value of their bytes; `None` if these are not as many as they should be.
-type Read<K, V> = fn(&[u8], &[u8]) -> Option<(K, V)>;
+pub(super) type Read<K, V> = fn(&[u8], &[u8]) -> Option<(K, V)>;
 
 /// The bytes of a key and of its value.
 type Element<'a> = (&'a [u8], &'a [u8]);

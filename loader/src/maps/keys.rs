@@ -1,26 +1,33 @@
 //! Walking over the keys of a map.
 
 use std::collections::HashSet;
-use std::marker::PhantomData;
 
 use bpfplan_plan::{Diagnostic, uapi};
 
-use super::elements::Elements;
-use super::{MapData, MapError, RawMap};
+use super::elements::{Elements, Take};
+use super::entries::{Entries, Read};
+use super::{MapData, MapError, RawMap, typed};
 use crate::codes;
 use crate::kernel::Errno;
 
 /// All keys of a map, each once, in no order but that of arrays.
 ///
-/// The kernel begins again with the first key when the one before is deleted meanwhile. That is
-/// seen here: what was there already is left out, so a key that is in the map all the time comes
-/// once, however many others come and go. Keys may be gone when they are looked up.
+/// A key that is in the map all the time comes once, however many others come and go; keys may be
+/// gone when they are looked up. In hashes, per-CPU and LRU ones included, they are read in
+/// batches with their values, which holds the kernel's locks (5.6). In other maps whose keys go
+/// away, tries, device maps with hashes and hashes of maps, `BPF_MAP_GET_NEXT_KEY` takes no lock: it
+/// begins again where a key is gone, which is seen here, but while others delete and insert it
+/// may skip keys, which cannot be seen.
 pub struct Keys<'a, K> {
     map: &'a RawMap,
-    walk: Walk<'a>,
-    read: fn(&[u8]) -> Option<K>,
-    done: bool,
-    keys: PhantomData<K>,
+    /// `None` after the end.
+    way: Option<Way<'a, K>>,
+}
+
+enum Way<'a, K> {
+    Walk(Walk<'a>, fn(&[u8]) -> Option<K>),
+    /// Values are not looked at.
+    Batches(Entries<'a, K, ()>),
 }
 
 impl<K> std::fmt::Debug for Keys<'_, K> {
@@ -30,26 +37,30 @@ impl<K> std::fmt::Debug for Keys<'_, K> {
 }
 
 impl<'a, K> Keys<'a, K> {
-    fn reading(map: &'a RawMap, read: fn(&[u8]) -> Option<K>) -> Self {
+    fn reading(map: &'a RawMap, read: fn(&[u8]) -> Option<K>, read_entry: Read<K, ()>) -> Self {
+        let elements = map.elements();
+        let way = if is_read_by_bucket(elements.info().map_type.0) {
+            Way::Batches(Entries::reading(map, Take::Copy, read_entry))
+        } else {
+            Way::Walk(Walk::new(elements), read)
+        };
         Self {
             map,
-            walk: Walk::new(map.elements()),
-            read,
-            done: false,
-            keys: PhantomData,
+            way: Some(way),
         }
     }
 }
 
 impl<'a> Keys<'a, Vec<u8>> {
     pub(super) fn new(map: &'a RawMap) -> Self {
-        Self::reading(map, |bytes| Some(bytes.to_vec()))
+        let read = |bytes: &[u8]| Some(bytes.to_vec());
+        Self::reading(map, read, |key, _| Some((key.to_vec(), ())))
     }
 }
 
 impl<'a, K: MapData> Keys<'a, K> {
     pub(super) fn typed(map: &'a RawMap) -> Self {
-        Self::reading(map, super::typed::read)
+        Self::reading(map, typed::read, |key, _| Some((typed::read(key)?, ())))
     }
 }
 
@@ -57,24 +68,34 @@ impl<K> Iterator for Keys<'_, K> {
     type Item = Result<K, MapError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.done {
-            return None;
+        let next = match self.way.as_mut()? {
+            Way::Walk(walk, read) => match walk.next() {
+                Ok(Some(key)) => {
+                    let key = read(&key);
+                    Some(key.ok_or_else(|| self.map.failed("reading a key", Errno::EINVAL)))
+                }
+                Ok(None) => None,
+                Err(stop) => Some(Err(stop.explain(self.map))),
+            },
+            Way::Batches(entries) => entries.next().map(|entry| entry.map(|(key, ())| key)),
+        };
+        if !matches!(next, Some(Ok(_))) {
+            self.way = None;
         }
-        match self.walk.next() {
-            Ok(Some(key)) => {
-                let key = (self.read)(&key);
-                Some(key.ok_or_else(|| self.map.failed("reading a key", Errno::EINVAL)))
-            }
-            Ok(None) => {
-                self.done = true;
-                None
-            }
-            Err(stop) => {
-                self.done = true;
-                Some(Err(stop.explain(self.map)))
-            }
-        }
+        next
     }
+}
+
+/// Whether a batch of lookups holds the lock of each bucket that it reads, as `htab_map_ops` and
+/// its kin do; others go from key to key like everybody else.
+fn is_read_by_bucket(map_type: u32) -> bool {
+    matches!(
+        map_type,
+        uapi::BPF_MAP_TYPE_HASH
+            | uapi::BPF_MAP_TYPE_PERCPU_HASH
+            | uapi::BPF_MAP_TYPE_LRU_HASH
+            | uapi::BPF_MAP_TYPE_LRU_PERCPU_HASH
+    )
 }
 
 /// Why an iteration ended before its end.

@@ -166,6 +166,8 @@ pub(crate) fn keys_that_come_and_go() -> Result<(), Failed> {
     map.update_all(&all)?;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also if a check fails, so that the thread ends.
+        let _stop = StopAtEnd(&stop);
         scope.spawn(|| {
             let mut key = STAY;
             while !stop.load(Ordering::Relaxed) {
@@ -190,7 +192,14 @@ pub(crate) fn keys_that_come_and_go() -> Result<(), Failed> {
             let entries = entries.into_iter().filter(|key| *key < STAY).collect();
             check(entries, "entries");
         }
-        stop.store(true, Ordering::Relaxed);
     });
     Ok(())
+}
+
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
