@@ -33,6 +33,9 @@ use crate::together::{Early, Large};
 /// How often a load is begun if others change the pins meanwhile.
 const ATTEMPTS: usize = 8;
 
+/// `NR_OPEN_DEFAULT` of the kernel: a process begins with so many places for descriptors.
+const FIRST_FD_TABLE: u64 = 64;
+
 /// Loads a plan: creates its maps, or reuses those that are pinned by name, fills their slots and
 /// pins them as the plan and the options say.
 ///
@@ -157,6 +160,7 @@ fn attempt<K: Kernel>(
         possible_cpus,
         kconfig,
         origins,
+        descriptors,
         chunks,
         diagnostics,
     } = preflight::check(plan, kernel, options).map_err(|error| Failed {
@@ -175,6 +179,7 @@ fn attempt<K: Kernel>(
         memlock_raised: false,
         btf: None,
         btf_blob: Cow::Borrowed(&plan.btf),
+        descriptors: if chunks.is_empty() { descriptors } else { 0 },
         template: None,
         early: HashMap::new(),
         template_btf: HashMap::new(),
@@ -218,6 +223,8 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) btf: Option<K::Fd>,
     /// The blob behind it: the plan's, or what was left of it for an older kernel.
     pub(crate) btf_blob: Cow<'a, [u8]>,
+    /// How many descriptors are still to be opened, until room has been made for them.
+    descriptors: u64,
     /// The template of the outer map that is made next.
     pub(crate) template: Option<K::Fd>,
     /// Large maps that were created before their turn.
@@ -487,6 +494,10 @@ impl<'a, K: Kernel> Load<'a, K> {
     }
 
     pub(crate) fn put(&mut self, index: usize, created: Created<K::Fd>) {
+        let descriptors = std::mem::take(&mut self.descriptors);
+        if descriptors > FIRST_FD_TABLE {
+            self.kernel.grow_fd_table(&created.fd, descriptors);
+        }
         if let Some(place) = self.maps.get_mut(index) {
             *place = Some(created);
         }

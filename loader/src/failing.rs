@@ -513,4 +513,8 @@ where
         }
         self.inner.reserve_fds(count)
     }
+
+    fn grow_fd_table(&self, fd: &Self::Fd, count: u64) {
+        self.inner.grow_fd_table(&fd.fd, count);
+    }
 }

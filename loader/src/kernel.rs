@@ -494,6 +494,11 @@ pub trait Kernel: Sync {
     /// The kernel's, and the limit that was wanted; it is then what it was.
     fn reserve_fds(&self, count: u64) -> Result<(), FdLimit>;
 
+    /// Makes the table of descriptors large enough for `count` more than `fd`, the one opened last.
+    /// The kernel doubles the table again and again otherwise, and waits for a grace period each
+    /// time that threads share it. Where it cannot be done, nothing is.
+    fn grow_fd_table(&self, _fd: &Self::Fd, _count: u64) {}
+
     /// What the memory of a map depends on, for [`rules::memory()`].
     ///
     /// # Errors

@@ -35,6 +35,8 @@ pub(crate) struct Ready<F> {
     pub(crate) possible_cpus: Option<u32>,
     /// The values of the `.kconfig` map, if there is one.
     pub(crate) kconfig: Resolved,
+    /// How many descriptors the load opens, if they are not scarce.
+    pub(crate) descriptors: u64,
     /// What is created and closed again in turn, if descriptors are scarce; else nothing.
     pub(crate) chunks: Vec<Chunk>,
     /// Warnings.
@@ -72,9 +74,10 @@ pub(crate) fn check<K: Kernel>(
     if let Some(problem) = program_rules::not_kept(options) {
         return Err(LoadError::new(ErrorKind::NotKept, vec![problem]));
     }
+    let descriptors = descriptors(plan, options);
     let mut chunks = Vec::new();
     if options.raise_nofile {
-        let reserved = reserve_descriptors(plan, kernel, options);
+        let reserved = reserve_descriptors(plan, kernel, options, descriptors);
         chunks = reserved.map_err(|problem| refused(vec![problem]))?;
     }
     let mut named = None;
@@ -112,9 +115,16 @@ pub(crate) fn check<K: Kernel>(
         origins,
         named,
         possible_cpus,
+        descriptors,
         chunks,
         diagnostics,
     })
+}
+
+fn descriptors(plan: &Plan, options: &LoadOptions) -> u64 {
+    let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
+    let more = program_rules::descriptors(plan, &options.programs);
+    maps.saturating_add(more).saturating_add(EXTRA_DESCRIPTORS)
 }
 
 /// Raises the limit of open descriptors if the plan needs more. Where that is not allowed, gives the
@@ -123,10 +133,8 @@ fn reserve_descriptors<K: Kernel>(
     plan: &Plan,
     kernel: &K,
     options: &LoadOptions,
+    needed: u64,
 ) -> Result<Vec<Chunk>, Diagnostic> {
-    let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
-    let more = program_rules::descriptors(plan, &options.programs);
-    let needed = maps.saturating_add(more).saturating_add(EXTRA_DESCRIPTORS);
     let Err(FdLimit {
         needed,
         errno,
@@ -136,7 +144,8 @@ fn reserve_descriptors<K: Kernel>(
         return Ok(Vec::new());
     };
     let mut notes = vec![format!(
-        "each of the {maps} maps is open until all are pinned, or as long as it is held"
+        "each of the {} maps is open until all are pinned, or as long as it is held",
+        plan.maps.len()
     )];
     let for_maps = free.saturating_sub(EXTRA_DESCRIPTORS);
     let for_maps = usize::try_from(for_maps).unwrap_or(usize::MAX);

@@ -24,6 +24,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use bpfplan_plan::compare::MapTypes;
 use bpfplan_plan::rules::KernelVersion;
@@ -352,7 +353,11 @@ impl Kernel for RealKernel {
     }
 
     fn version(&self) -> Option<KernelVersion> {
-        KernelVersion::from_release(rustix::system::uname().release().to_str().ok()?)
+        // It does not change, and many ask.
+        static VERSION: OnceLock<Option<KernelVersion>> = OnceLock::new();
+        *VERSION.get_or_init(|| {
+            KernelVersion::from_release(rustix::system::uname().release().to_str().ok()?)
+        })
     }
 
     fn identity(&self) -> Identity {
@@ -380,5 +385,9 @@ impl Kernel for RealKernel {
 
     fn reserve_fds(&self, count: u64) -> Result<(), FdLimit> {
         system::reserve_fds(count)
+    }
+
+    fn grow_fd_table(&self, fd: &Descriptor, count: u64) {
+        system::grow_fd_table(fd.as_fd(), count);
     }
 }

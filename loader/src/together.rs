@@ -158,9 +158,6 @@ impl<K: Kernel> Load<'_, K> {
     /// The large ones of the maps that these steps create, if that gains from other threads.
     pub(crate) fn large(&self, steps: &[Step]) -> Large {
         let plan = self.plan;
-        if self.kernel.cpus() < 2 {
-            return Large::First(Vec::new());
-        }
         let maps = steps.iter().filter_map(|step| match *step {
             Step::CreateMap { map } if self.comes_from_plan(map) => {
                 Some((map, plan.maps.get(map)?))
@@ -168,6 +165,9 @@ impl<K: Kernel> Load<'_, K> {
             _ => None,
         });
         let pieces = pieces(maps);
+        if pieces.is_empty() || self.kernel.cpus() < 2 {
+            return Large::First(Vec::new());
+        }
         // Where there are programs, slots are filled while these load.
         let waits = self.kernel.overlaps() && self.options.programs.to_load().is_none();
         let while_filling =
@@ -207,6 +207,9 @@ impl<K: Kernel> Load<'_, K> {
         large: &[Vec<usize>],
         outers: &[usize],
     ) -> Result<(), Diagnostic> {
+        if large.is_empty() {
+            return self.fill_slots(outers);
+        }
         let others = if outers.is_empty() {
             large.len()
         } else {

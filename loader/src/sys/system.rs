@@ -1,7 +1,7 @@
 //! What a load asks of the system besides `bpf(2)`. No `unsafe` here.
 
 use std::io::{self, Read as _};
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -218,6 +218,15 @@ pub(super) fn reserve_fds(count: u64) -> Result<(), FdLimit> {
             .unwrap_or(needed)
             .saturating_sub(open),
     })
+}
+
+/// `expand_files` of the kernel takes what `F_DUPFD` asks for in one step.
+pub(super) fn grow_fd_table(fd: BorrowedFd<'_>, count: u64) {
+    let last = u64::try_from(fd.as_raw_fd()).map(|fd| fd.saturating_add(count));
+    if let Some(last) = last.ok().and_then(|last| RawFd::try_from(last).ok()) {
+        // Where the limit does not allow it, the load will say so.
+        let _ = rustix::io::fcntl_dupfd_cloexec(fd, last);
+    }
 }
 
 #[cfg(test)]

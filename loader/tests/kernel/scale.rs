@@ -1,11 +1,13 @@
 //! Plans that need more descriptors than a process may have at first.
 
+use std::ops::ControlFlow;
 use std::process::Command;
 
 use bpfplan_loader::{
-    ErrorKind, FailingKernel, Fault, Kernel as _, LoadOptions, RealKernel, codes, load, unload,
+    ErrorKind, FailingKernel, Fault, Kernel as _, LoadOptions, Progress, RealKernel, codes, load,
+    load_with, unload,
 };
-use bpfplan_plan::{Plan, uapi};
+use bpfplan_plan::{Plan, Step, uapi};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -154,6 +156,40 @@ pub(crate) fn more_maps_than_descriptors_are_loaded() -> Result<(), Failed> {
         assert_eq!(maps::left_of(&ids), [0; 0]);
         Ok(())
     })
+}
+
+/// Where threads share the table of descriptors, the kernel waits each time it grows.
+pub(crate) fn the_descriptor_table_grows_once() -> Result<(), Failed> {
+    in_child("the_descriptor_table_grows_once", || {
+        const MAPS: u32 = 700;
+        let mut sizes = vec![descriptor_table()?];
+        let loaded = load_with(
+            &large(MAPS, MAPS),
+            &RealKernel::new(),
+            &hold(),
+            &mut |next| {
+                if matches!(next, Progress::Step(Step::CreateMap { .. })) {
+                    sizes.extend(descriptor_table());
+                }
+                ControlFlow::Continue(())
+            },
+        )?;
+        assert_eq!(loaded.maps.len(), MAPS as usize + 1);
+        assert_eq!(sizes.len(), MAPS as usize + 2);
+        sizes.dedup();
+        assert!(
+            matches!(*sizes, [small, large] if small < u64::from(MAPS) && large > u64::from(MAPS)),
+            "{sizes:?}"
+        );
+        Ok(())
+    })
+}
+
+/// How many descriptors the process has room for.
+fn descriptor_table() -> Result<u64, Failed> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+    Ok(size.ok_or("no FDSize")?.trim().parse()?)
 }
 
 fn with_few_descriptors() -> Result<(), Failed> {
