@@ -17,6 +17,7 @@ const ROUNDS: usize = 15;
 /// Kind and number of entries.
 type Wanted = (u32, u32);
 
+const ARRAY: u32 = uapi::BPF_MAP_TYPE_ARRAY;
 const HASH: u32 = uapi::BPF_MAP_TYPE_HASH;
 const LRU: u32 = uapi::BPF_MAP_TYPE_LRU_HASH;
 const PER_CPU: u32 = uapi::BPF_MAP_TYPE_PERCPU_HASH;
@@ -42,6 +43,24 @@ fn main() -> Result<()> {
         let each = each(kind, entries, count);
         compare(
             &format!("{count} of {name}, {entries}"),
+            ROUNDS,
+            &[
+                ("one thread", &|| on_threads(1, &each)),
+                ("two", &|| on_threads(2, &each)),
+            ],
+        )?;
+    }
+    println!("\nsmall maps, in pieces of 32");
+    for (name, kind, entries, pieces) in [
+        ("array", ARRAY, 1, 4),
+        ("array", ARRAY, 1, 16),
+        ("array", ARRAY, 1, 128),
+        ("hash", HASH, 16, 16),
+        ("hash", HASH, 256, 16),
+    ] {
+        let each = vec![vec![(kind, entries); 32]; pieces];
+        compare(
+            &format!("{} of {name}, {entries}", 32 * pieces),
             ROUNDS,
             &[
                 ("one thread", &|| on_threads(1, &each)),

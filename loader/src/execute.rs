@@ -260,6 +260,17 @@ pub(crate) struct Load<'a, K: Kernel> {
     pub(crate) raced: bool,
 }
 
+/// What remains to be done when the maps are created.
+#[derive(Debug, Default)]
+struct Later {
+    /// Outer maps whose slots are to be filled.
+    outers: Vec<usize>,
+    /// Outer maps that were there already.
+    reused: Vec<usize>,
+    /// The steps that create large maps.
+    large: Vec<Step>,
+}
+
 impl<'a, K: Kernel> Load<'a, K> {
     /// Does everything; gives the ids of the maps that are made, if pins want them.
     fn run(
@@ -267,67 +278,27 @@ impl<'a, K: Kernel> Load<'a, K> {
         directories: &[&Pins],
         chunks: &[Chunk],
     ) -> Result<Vec<Option<u32>>, Diagnostic> {
-        let (mut outers, mut reused) = (Vec::new(), Vec::new());
-        let programs = self.options.programs.to_load().is_some();
         // Those that come with the programs as well: their creation is no step.
         for map in 0..self.plan.maps.len() {
             if self.is_done(Step::CreateMap { map }) {
                 self.reuse(map)?;
             }
         }
-        let steps = self.plan.steps_with(programs);
-        let in_chunks: HashSet<usize> = chunks.iter().flat_map(|it| &it.maps).copied().collect();
+        let programs = self.options.programs.to_load();
+        let steps = self.plan.steps_with(programs.is_some());
         let large = if chunks.is_empty() {
             self.large(&steps)
         } else {
             Large::First(Vec::new())
         };
-        let (mut begun, mut last) = (false, Vec::new());
-        for step in steps {
-            if let (Large::First(large), false) = (&large, begun || step == Step::LoadBtf) {
-                begun = true;
-                self.create_large(large, &[])?;
-            }
-            if matches!(step, Step::Pin { .. }) {
-                // Last of all, below.
-                continue;
-            }
-            if step != Step::LoadPrograms && self.is_done(step) {
-                if let Step::FillSlots { map } = step {
-                    reused.push(map);
-                }
-                continue;
-            }
-            let fills = matches!(step, Step::FillSlots { .. });
-            if !fills && step.map_index().is_some_and(|map| !self.is_from_plan(map)) {
-                continue;
-            }
-            match step {
-                // Told below, after the slots for maps.
-                Step::FillPrograms { .. } => continue,
-                Step::CreateMap { map } if large.is_last(map) => {
-                    last.push(step);
-                    continue;
-                }
-                Step::CreateMap { map } if in_chunks.contains(&map) => continue,
-                _ => {}
-            }
-            self.tell(Progress::Step(step))?;
-            match step {
-                // All at once, below.
-                Step::FillSlots { map } if !chunks.is_empty() && self.fills_in_chunks(map) => {}
-                Step::FillSlots { map } => outers.push(map),
-                Step::LoadPrograms => {}
-                _ => self.step(step)?,
-            }
-        }
+        let later = self.create_maps(&steps, &large, chunks)?;
         self.in_chunks(chunks)?;
-        match (self.options.programs.to_load(), &large) {
-            (Some(options), _) => self.load_programs_and_fill(options, &outers)?,
-            (None, Large::First(_)) => self.fill_slots(&outers)?,
-            (None, Large::WhileFilling(large)) => self.create_large(large, &outers)?,
+        match (programs, &large) {
+            (Some(options), _) => self.load_programs_and_fill(options, &later.outers)?,
+            (None, Large::First(_)) => self.fill_slots(&later.outers)?,
+            (None, Large::WhileFilling(large)) => self.create_large(large, &later.outers)?,
         }
-        for step in last {
+        for step in later.large {
             self.tell(Progress::Step(step))?;
             self.step(step)?;
         }
@@ -338,8 +309,63 @@ impl<'a, K: Kernel> Load<'a, K> {
             self.ids()?
         };
         self.all_are_kept(&ids, false)?;
-        self.pin(directories, &reused, &ids)?;
+        self.pin(directories, &later.reused, &ids)?;
         Ok(ids)
+    }
+
+    /// Does the steps that create maps, but for those that belong to chunks or come while slots are
+    /// filled; gives what remains to be done.
+    fn create_maps(
+        &mut self,
+        steps: &[Step],
+        large: &Large,
+        chunks: &[Chunk],
+    ) -> Result<Later, Diagnostic> {
+        let in_chunks: HashSet<usize> = chunks.iter().flat_map(|it| &it.maps).copied().collect();
+        let mut first = match large {
+            Large::First(maps) => Some(maps),
+            Large::WhileFilling(_) => None,
+        };
+        let mut later = Later::default();
+        for &step in steps {
+            // They need the BTF.
+            if step != Step::LoadBtf
+                && let Some(maps) = first.take()
+            {
+                self.create_large(maps, &[])?;
+            }
+            match step {
+                Step::FillSlots { map } if self.is_done(step) => later.reused.push(map),
+                Step::CreateMap { map } if in_chunks.contains(&map) => {}
+                Step::CreateMap { map } if large.is_last(map) => later.large.push(step),
+                // Both come last of all, and are told of then.
+                Step::FillPrograms { .. } | Step::Pin { .. } => {}
+                _ if !self.is_wanted(step) => {}
+                _ => {
+                    self.tell(Progress::Step(step))?;
+                    match step {
+                        Step::FillSlots { map }
+                            if !chunks.is_empty() && self.fills_in_chunks(map) => {}
+                        Step::FillSlots { map } => later.outers.push(map),
+                        Step::LoadPrograms => {}
+                        _ => self.step(step)?,
+                    }
+                }
+            }
+        }
+        Ok(later)
+    }
+
+    /// Whether a step has something to do here.
+    fn is_wanted(&self, step: Step) -> bool {
+        match step {
+            Step::LoadPrograms => true,
+            Step::FillSlots { .. } => !self.is_done(step),
+            _ => {
+                let from_plan = step.map_index().is_none_or(|map| self.is_from_plan(map));
+                from_plan && !self.is_done(step)
+            }
+        }
     }
 
     /// Fills the slots of outer maps.
