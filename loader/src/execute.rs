@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
@@ -18,16 +16,17 @@ use crate::error::{ErrorKind, LoadError};
 use crate::journal::Journal;
 use crate::kconfig::Resolved;
 use crate::kernel::{Kernel, MadeProgram};
-use crate::loaded::{ClosedMap, Loaded, LoadedMap, LoadedProgram};
-use crate::maps::InnerTemplate;
+use crate::loaded::Loaded;
 use crate::options::LoadOptions;
+use crate::outcome::Failed;
 use crate::pins::Pins;
 use crate::preflight::{self, Ready};
 use crate::program_rules::Origin;
+use crate::progress::{Progress, ask};
 use crate::reused_programs::ProgramChange;
 use crate::reused_slots::Change;
 use crate::scarce::Closed;
-use crate::slots::{Filled, Filler, Way};
+use crate::slots::{Filled, Filler};
 use crate::together::{Early, Large};
 
 /// How often a load is begun if others change the pins meanwhile.
@@ -51,60 +50,6 @@ pub fn load<K: Kernel>(
     options: &LoadOptions,
 ) -> Result<Loaded<K>, LoadError> {
     load_with(plan, kernel, options, &mut |_| ControlFlow::Continue(()))
-}
-
-/// What a load is about to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress<'a> {
-    /// A step of the plan.
-    Step(Step),
-    /// Use the map that is pinned there instead of creating one.
-    Reuse {
-        /// Index of the map in the plan.
-        map: usize,
-        /// Path of the pin.
-        path: &'a Path,
-    },
-    /// Begin again, because somebody else has changed the pins.
-    Again,
-    /// Fill the slots of all outer maps, or those that are still empty, in this way.
-    Fill(Way),
-    /// Create so many large maps at the same time, before the others or while slots are filled;
-    /// each is told of again when its turn comes.
-    Together {
-        /// Number of maps.
-        maps: usize,
-        /// Number of threads.
-        threads: usize,
-    },
-    /// Create so many maps in so many chunks, each of which is closed when its slots are filled:
-    /// there are fewer descriptors than maps.
-    Chunks {
-        /// Number of maps.
-        maps: usize,
-        /// Number of chunks.
-        chunks: usize,
-    },
-    /// Go on with what was told last; this is asked now and then, where it takes long.
-    GoOn,
-    /// Make a directory for pins.
-    MakeDirectory(&'a Path),
-    /// Write the record of the load, and pin it.
-    Record(&'a Path),
-    /// Pin a map.
-    Pin {
-        /// Index of the map in the plan.
-        map: usize,
-        /// Path of the pin.
-        path: &'a Path,
-    },
-    /// Pin a program.
-    PinProgram {
-        /// Name of the program.
-        name: &'a str,
-        /// Path of the pin.
-        path: &'a Path,
-    },
 }
 
 /// As [`load`], and tells `progress` what comes next. If it answers [`ControlFlow::Break`], the
@@ -137,13 +82,6 @@ pub fn load_with<K: Kernel>(
         }
         error
     })
-}
-
-/// A load that failed, with nothing left of it.
-struct Failed {
-    error: LoadError,
-    /// Whether somebody else has changed the pins meanwhile, so that it may work when begun again.
-    raced: bool,
 }
 
 /// One attempt at a load.
@@ -556,134 +494,4 @@ impl<'a, K: Kernel> Load<'a, K> {
         })?;
         Ok(Some(info.id))
     }
-
-    fn finish(self, directories: &[&Pins], ids: Vec<Option<u32>>) -> Loaded<K> {
-        let Self {
-            plan,
-            named,
-            maps,
-            closed,
-            programs,
-            filled,
-            kconfig,
-            diagnostics,
-            btf_blob,
-            template_btf,
-            ..
-        } = self;
-        let blob: Arc<[u8]> = btf_blob.into_owned().into();
-        let pinned = |index: usize| match named.as_ref().and_then(|named| named.pin(index)) {
-            Some(pin) => Some(pin.path.clone()),
-            None => directories.iter().find_map(|pins| pins.map(index)),
-        };
-        let closed = plan.maps.iter().enumerate().filter_map(|(index, map)| {
-            let Closed { id, max_entries } = *closed.get(&index)?;
-            Some(ClosedMap {
-                name: map.name.clone(),
-                map_type: map.map_type,
-                id,
-                pinned: pinned(index)?,
-                max_entries,
-            })
-        });
-        let closed = closed.collect();
-        let mut loaded = Vec::with_capacity(maps.len());
-        let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
-        let maps = maps.filter_map(|(index, ((map, created), id))| {
-            let created = created?;
-            Some(LoadedMap {
-                name: map.name.clone(),
-                map_type: map.map_type,
-                id: id.map_or_else(OnceLock::new, OnceLock::from),
-                fd: created.fd,
-                pinned: pinned(index),
-                reused: created.reused,
-                filled: filled.get(&index).copied().unwrap_or(0),
-                max_entries: created.max_entries,
-                btf: created.btf,
-                template: map.inner.as_deref().map(|inner| {
-                    let made = || template_btf.get(&index).copied();
-                    // No template was made for a map that was there or came with the programs;
-                    // its inner maps may have types all the same.
-                    let others = created.reused || map.with_programs.is_some();
-                    let btf = if others { inner.btf } else { made() };
-                    InnerTemplate::of_load(map, inner, plan, btf, &blob)
-                }),
-                externs: if map.externs.is_empty() {
-                    Vec::new()
-                } else {
-                    kconfig.externs.clone()
-                },
-            })
-        });
-        loaded.extend(maps);
-        let paths: HashMap<&str, PathBuf> = directories
-            .iter()
-            .flat_map(|pins| pins.program_paths(plan))
-            .collect();
-        let programs = programs.into_iter().map(|program| LoadedProgram {
-            pinned: paths.get(program.name.as_str()).cloned(),
-            name: program.name,
-            id: program.id,
-            fd: program.fd,
-        });
-        let record = |of_maps: bool| {
-            let mut pins = directories.iter();
-            let pins = pins.find(|pins| pins.of_maps == of_maps)?;
-            Some(pins.record())
-        };
-        Loaded {
-            maps: loaded,
-            closed,
-            programs: programs.collect(),
-            diagnostics,
-            record: record(true),
-            program_record: record(false),
-        }
-    }
-
-    /// Removes what was made, and says what could not be removed. The directories stay locked
-    /// until then.
-    fn undo(mut self, cause: Diagnostic) -> Failed {
-        let mut left = self.journal.undo(self.kernel);
-        left.extend(self.restore_slots());
-        left.extend(self.restore_program_slots());
-        let raced = self.raced && left.is_empty();
-        self.template = None;
-        self.early.clear();
-        self.programs.clear();
-        while let Some(map) = self.maps.pop() {
-            drop(map);
-        }
-        let mut diagnostics = vec![cause];
-        diagnostics.extend(left);
-        diagnostics.append(&mut self.diagnostics);
-        let kind = if self.interrupted {
-            ErrorKind::Interrupted
-        } else if self.not_kept {
-            ErrorKind::NotKept
-        } else {
-            ErrorKind::Kernel
-        };
-        Failed {
-            error: LoadError::new(kind, diagnostics),
-            raced,
-        }
-    }
-}
-
-/// Says what comes next, unless the caller wants no more.
-pub(crate) fn ask(
-    progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
-    interrupted: &mut bool,
-    next: Progress<'_>,
-) -> Result<(), Diagnostic> {
-    if progress(next).is_continue() {
-        return Ok(());
-    }
-    *interrupted = true;
-    Err(Diagnostic::error(
-        codes::INTERRUPTED,
-        "the load was interrupted",
-    ))
 }

@@ -15,10 +15,11 @@ use std::thread;
 use bpfplan_plan::Diagnostic;
 
 use crate::codes;
-use crate::execute::{Load, ask};
+use crate::execute::Load;
 use crate::kernel::{Kernel, ProgramRequest, RequestedMap};
 use crate::options::ProgramOptions;
 use crate::program_load::Asked;
+use crate::progress::ask;
 use crate::slots::Filler;
 
 impl<K: Kernel> Load<'_, K> {

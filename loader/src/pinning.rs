@@ -8,11 +8,12 @@ use bpfplan_plan::{Diagnostic, MapType, Severity, Template, uapi};
 
 use crate::by_name::ByName;
 use crate::codes;
-use crate::execute::{Load, Progress};
+use crate::execute::Load;
 use crate::journal::Entered;
 use crate::kernel::{Errno, Kernel, MapAttributes, Pinned};
 use crate::options::SlotPolicy;
 use crate::pins::{self, Pins};
+use crate::progress::Progress;
 use crate::record::{self, Record};
 use crate::why::{Refusal, reasons};
 

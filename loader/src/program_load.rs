@@ -9,7 +9,7 @@ use bpfplan_plan::{Diagnostic, Map, MaxEntries, Severity, SlotTarget, Step};
 
 use crate::codes;
 use crate::create::Created;
-use crate::execute::{Load, Progress};
+use crate::execute::Load;
 use crate::journal::Entered;
 use crate::kconfig::kconfig_text;
 use crate::kernel::{Errno, Kernel, ProgramAnswer, ProgramFailure, ProgramStage};
@@ -17,6 +17,7 @@ use crate::object_copy::without_slots;
 use crate::options::SlotPolicy;
 use crate::pins::Pins;
 use crate::program_rules::{self, Origin};
+use crate::progress::Progress;
 use crate::why::Refusal;
 
 /// How many of the last lines of the verifier's log stand before the whole.

@@ -7,9 +7,10 @@ use bpfplan_plan::rules::Call;
 use bpfplan_plan::{Diagnostic, Map, Severity, SlotTarget, Step};
 
 use crate::codes;
-use crate::execute::{Load, Progress};
+use crate::execute::Load;
 use crate::kernel::{Errno, Kernel};
 use crate::options::SlotPolicy;
+use crate::progress::Progress;
 use crate::why::Refusal;
 
 /// A slot of a reused program array that this load has written.

@@ -207,7 +207,7 @@ impl<K: Kernel> Load<'_, K> {
         let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
         let filler = Filler::new(self.plan, self.kernel, &self.maps);
         let filled = filler.put(&puts, &mut |next| {
-            crate::execute::ask(progress, interrupted, next)
+            crate::progress::ask(progress, interrupted, next)
         })?;
         self.filled(filled);
         Ok(())

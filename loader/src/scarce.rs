@@ -4,8 +4,9 @@ use bpfplan_plan::{Diagnostic, Map, Step};
 
 use crate::chunks::Chunk;
 use crate::codes;
-use crate::execute::{Load, Progress, ask};
+use crate::execute::Load;
 use crate::kernel::{Errno, Kernel};
+use crate::progress::{Progress, ask};
 use crate::slots::{Filler, Put};
 
 /// A map that is made and not open any more.

@@ -19,8 +19,8 @@ use bpfplan_plan::{Diagnostic, Map, Plan, Severity, SlotTarget};
 
 use crate::codes;
 use crate::create::Created;
-use crate::execute::Progress;
 use crate::kernel::{BatchError, Errno, Kernel};
+use crate::progress::Progress;
 use crate::why::Refusal;
 
 use fan_out::{FanOut, Filling};

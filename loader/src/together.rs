@@ -25,8 +25,9 @@ use bpfplan_plan::rules::{Target, memory};
 use bpfplan_plan::{Diagnostic, Map, MaxEntries, SlotTarget, Step, uapi};
 
 use crate::create::kernel_name;
-use crate::execute::{Load, Progress};
+use crate::execute::Load;
 use crate::kernel::{Errno, Kernel};
+use crate::progress::Progress;
 use crate::slots::queue::small_thread;
 
 /// What the kernel takes for 1024 bytes of hash elements, in nanoseconds.

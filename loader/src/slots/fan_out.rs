@@ -8,8 +8,8 @@ use std::time::Duration;
 use bpfplan_plan::Diagnostic;
 use bpfplan_plan::rules::{Call, KernelVersion};
 
-use crate::execute::Progress;
 use crate::kernel::{BatchError, Errno};
+use crate::progress::Progress;
 
 use super::Way;
 use super::queue::{Failures, Place, Queue, small_thread};
