@@ -35,7 +35,7 @@ pub(crate) struct Ready<F> {
     pub(crate) possible_cpus: Option<u32>,
     /// The values of the `.kconfig` map, if there is one.
     pub(crate) kconfig: Resolved,
-    /// How many descriptors the load opens, if they are not scarce.
+    /// How many descriptors the load opens and keeps, if they are not scarce.
     pub(crate) descriptors: u64,
     /// What is created and closed again in turn, if descriptors are scarce; else nothing.
     pub(crate) chunks: Vec<Chunk>,
@@ -121,10 +121,11 @@ pub(crate) fn check<K: Kernel>(
     })
 }
 
+/// How many descriptors the load opens and keeps until its end.
 fn descriptors(plan: &Plan, options: &LoadOptions) -> u64 {
     let maps = u64::try_from(plan.maps.len()).unwrap_or(u64::MAX);
     let more = program_rules::descriptors(plan, &options.programs);
-    maps.saturating_add(more).saturating_add(EXTRA_DESCRIPTORS)
+    maps.saturating_add(more)
 }
 
 /// Raises the limit of open descriptors if the plan needs more. Where that is not allowed, gives the
@@ -133,8 +134,9 @@ fn reserve_descriptors<K: Kernel>(
     plan: &Plan,
     kernel: &K,
     options: &LoadOptions,
-    needed: u64,
+    descriptors: u64,
 ) -> Result<Vec<Chunk>, Diagnostic> {
+    let needed = descriptors.saturating_add(EXTRA_DESCRIPTORS);
     let Err(FdLimit {
         needed,
         errno,

@@ -161,12 +161,20 @@ pub(crate) fn more_maps_than_descriptors_are_loaded() -> Result<(), Failed> {
 /// Where threads share the table of descriptors, the kernel waits each time it grows.
 pub(crate) fn the_descriptor_table_grows_once() -> Result<(), Failed> {
     in_child("the_descriptor_table_grows_once", || {
-        const MAPS: u32 = 700;
+        const MAPS: u32 = 1500;
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: Some(FEW),
+                ..limit
+            },
+        )?;
         let mut sizes = vec![descriptor_table()?];
         let loaded = load_with(
             &large(MAPS, MAPS),
             &RealKernel::new(),
-            &hold(),
+            &raising(),
             &mut |next| {
                 if matches!(next, Progress::Step(Step::CreateMap { .. })) {
                     sizes.extend(descriptor_table());
