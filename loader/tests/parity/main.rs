@@ -40,6 +40,7 @@ use random::Random;
 use support::btf_compare::{self, Graph};
 use support::fixtures;
 use support::libbpf::from_plan;
+use support::release;
 
 use accepted::{DIES, LIBBPF_REFUSES, WE_REFUSE};
 use declarations::Generator;
@@ -357,12 +358,26 @@ fn compare_types(object: &[u8]) -> Result<String, String> {
 /// The kernel's verifier must take the BTF of a plan: what it refuses should not be in there.
 fn accepted_by_kernel(plan: &Plan) -> Result<(), String> {
     let graphs = |ty: &Type| matches!(ty, Type::Struct(it) if is_graph(it.name.as_deref()));
-    match libbpf::load_btf(&plan.btf) {
+    match libbpf::load_btf(&btf_for_kernel(plan)?) {
         None | Some(Ok(())) => Ok(()),
         // Graphs with a corrupt tag are not foreseen; loading goes on without BTF, as in libbpf.
         Some(Err(_)) if plan.types.iter().any(graphs) => Ok(()),
         Some(Err(log)) => Err(format!("the kernel refuses our BTF: {log}")),
     }
+}
+
+/// The plan's BTF, in the form in which the loader loads it where names of sections are limited.
+fn btf_for_kernel(plan: &Plan) -> Result<Vec<u8>, String> {
+    if plan.btf.is_empty() || release::running() >= release::SECTION_NAMES {
+        return Ok(plan.btf.to_vec());
+    }
+    let features = btf::Features {
+        question_mark: false,
+        ..btf::Features::ALL
+    };
+    let types = &plan.types[..plan.kernel_types as usize];
+    let types = btf::sanitize(types, &features);
+    btf::encode(&types, plan.object.endianness).map_err(|why| format!("{why:?}"))
 }
 
 fn is_graph(name: Option<&str>) -> bool {

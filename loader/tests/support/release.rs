@@ -14,6 +14,9 @@ pub(crate) const LOCKED_TEMPLATES: KernelVersion = KernelVersion::new(6, 2);
 /// The first kernel with storage at cgroups.
 pub(crate) const CGROUP_STORAGE: KernelVersion = KernelVersion::new(6, 2);
 
+/// The first kernel that takes `-` and `?` in the name of a DATASEC.
+pub(crate) const SECTION_NAMES: KernelVersion = KernelVersion::new(6, 9);
+
 /// The running kernel.
 pub(crate) fn running() -> KernelVersion {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("a kernel release");
