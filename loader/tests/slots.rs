@@ -151,6 +151,10 @@ fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
     };
     let (mut ways, mut polls) = (Vec::new(), 0);
     let result = load_with(plan, &kernel, &options, &mut |progress| {
+        assert!(
+            polls <= moments,
+            "{progress:?} is told to who wants no more"
+        );
         match progress {
             Progress::Fill(way) => ways.push(way),
             Progress::GoOn => polls += 1,
@@ -353,6 +357,14 @@ fn a_bad_batch_beside_good_ones_is_blamed() {
 
 #[test]
 fn an_interruption_ends_it_half_way() {
+    // After the batch that the kernel does not have, nothing else is begun.
+    let seen = fill(&tables(&[300]), LINUX_5_15, &[], 0);
+    assert_eq!(
+        (seen.ways.as_slice(), seen.singles()),
+        (&[Way::Batches(1)][..], 0)
+    );
+    let error = seen.result.expect_err("it is interrupted");
+    assert_eq!(error.kind, ErrorKind::Interrupted);
     for age in [LINUX_5_15, LINUX_6_1] {
         let seen = fill(&tables(&[5000]), age, &[], 2);
         let error = seen.result.expect_err("it is interrupted");
