@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use bpfplan_plan::rules::KernelVersion;
+use bpfplan_plan::rules::{KernelVersion, SpecialFields};
 use bpfplan_plan::{BtfIds, Diagnostic, Map, Plan, Step};
 
 use crate::by_name::ByName;
@@ -275,6 +275,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         } else {
             Large::First(Vec::new())
         };
+        let while_filling: HashSet<usize> = large.last().collect();
         let (mut begun, mut last) = (false, Vec::new());
         for step in steps {
             if let (Large::First(large), false) = (&large, begun || step == Step::LoadBtf) {
@@ -298,7 +299,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             match step {
                 // Told below, after the slots for maps.
                 Step::FillPrograms { .. } => continue,
-                Step::CreateMap { map } if large.is_last(map) => {
+                Step::CreateMap { map } if while_filling.contains(&map) => {
                     last.push(step);
                     continue;
                 }
@@ -550,6 +551,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             })
         });
         let closed = closed.collect();
+        let mut special = SpecialFields::new(&plan.types);
         let mut loaded = Vec::with_capacity(maps.len());
         let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
         let maps = maps.filter_map(|(index, ((map, created), id))| {
@@ -570,7 +572,7 @@ impl<'a, K: Kernel> Load<'a, K> {
                     // its inner maps may have types all the same.
                     let others = created.reused || map.with_programs.is_some();
                     let btf = if others { inner.btf } else { made() };
-                    InnerTemplate::of_load(map, inner, plan, btf, &blob)
+                    InnerTemplate::of_load(map, inner, &mut special, btf, &blob)
                 }),
                 externs: if map.externs.is_empty() {
                     Vec::new()
