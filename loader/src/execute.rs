@@ -349,11 +349,11 @@ impl<'a, K: Kernel> Load<'a, K> {
     }
 
     /// Remembers which slots are filled.
-    pub(crate) fn filled(&mut self, outers: Vec<Filled>) {
-        for Filled { map, slots, note } in outers {
-            let filled = self.filled.entry(map).or_default();
-            *filled = filled.saturating_add(slots);
-            self.diagnostics.extend(note);
+    pub(crate) fn filled(&mut self, outers: impl IntoIterator<Item = Filled>) {
+        for outer in outers {
+            let filled = self.filled.entry(outer.map).or_default();
+            *filled = filled.saturating_add(outer.slots);
+            self.diagnostics.extend(outer.note(self.plan));
         }
     }
 
