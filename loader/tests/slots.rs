@@ -19,8 +19,8 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use bpfplan_loader::{
-    Errno, ErrorKind, FailingKernel, Fault, LoadError, LoadOptions, Progress, RecordedCall,
-    RecordingKernel, Way, codes, load_with,
+    Errno, ErrorKind, FailingKernel, Fault, Kernel as _, LoadError, LoadOptions, Progress,
+    RecordedCall, RecordingKernel, Way, codes, load_with,
 };
 use bpfplan_plan::rules::{KernelVersion, Target};
 use bpfplan_plan::{Plan, uapi};
@@ -306,6 +306,24 @@ fn a_version_does_not_say_what_was_ported_back() {
     assert_eq!(seen.ways, [Way::Batches(2)]);
     assert_eq!(seen.singles(), 0);
     assert_eq!(seen.result.expect("it loads"), []);
+}
+
+/// Whether batches are watched goes by the version that a kernel pretends to have.
+#[test]
+fn a_kernel_that_pretends_to_be_old_is_not_trusted() {
+    let target = Target {
+        page_size: 4096,
+        possible_cpus: 2,
+    };
+    let pretends = |major, minor| {
+        let recording = RecordingKernel::new(target);
+        let kernel = FailingKernel::new(recording, |_: Fault<'_>| None);
+        kernel.with_version(KernelVersion { major, minor })
+    };
+    assert!(!pretends(6, 7).waits_once());
+    assert!(pretends(6, 8).waits_once());
+    let patient = pretends(6, 8).with_patience(GIVE_UP);
+    assert!(!patient.waits_once(), "its batches are to be watched");
 }
 
 #[test]
