@@ -20,6 +20,9 @@ const REFERENCES: [&str; 2] = ["kptr", "percpu_kptr"];
 /// Structs that a message names. More are not remembered, as a plan may have many maps with many.
 const SHOWN: usize = 8;
 
+/// Characters of a name that a message shows.
+const LENGTH: usize = 128;
+
 /// A struct that binds values to a BTF object, roots before structs that references lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Culprit<'a> {
@@ -105,7 +108,8 @@ impl BoundMap<'_> {
     pub(crate) fn warning(&self, map: &Map) -> Diagnostic {
         let names = self.culprits.iter().take(SHOWN).map(|culprit| {
             let (Culprit::Root(name) | Culprit::Referent(name)) = culprit;
-            format!("struct {}", name.escape_debug())
+            let shown: String = name.chars().take(LENGTH).collect();
+            format!("struct {}", shown.escape_debug())
         });
         let mut list = names.collect::<Vec<_>>().join(", ");
         if self.culprits.len() > SHOWN {

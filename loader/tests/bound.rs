@@ -114,3 +114,20 @@ fn many_maps_with_many_references_are_told_of_in_few_words() {
         );
     }
 }
+
+/// Many maps may have one type, and its name is said of each.
+#[test]
+fn long_names_are_cut() {
+    let plan = references(1, 1);
+    let mut types = plan.types.clone();
+    for ty in &mut types {
+        if let Type::Struct(composite) = ty
+            && let Some(name) = &mut composite.name
+        {
+            name.push_str(&"x".repeat(100_000));
+        }
+    }
+    let said = warnings(&with_types(plan, types));
+    assert!(said[0].message.contains("struct own_00000xxx"));
+    assert!(said[0].message.len() < 300);
+}

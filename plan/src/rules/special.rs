@@ -35,7 +35,7 @@ pub(crate) struct Field {
     /// Offset in the value in bytes.
     pub(crate) offset: u64,
     /// The struct that a kptr points to.
-    pub(crate) pointee: Option<String>,
+    pub(crate) pointee: Option<Rc<str>>,
 }
 
 /// Special fields of a value (`struct btf_record`).
@@ -318,7 +318,7 @@ impl<'t> SpecialFields<'t> {
     }
 
     /// A pointer whose pointee is tagged as a kptr, with the struct's name.
-    fn kptr(&self, ty: &Type) -> Result<Option<(Kind, String)>, &'static str> {
+    fn kptr(&self, ty: &Type) -> Result<Option<(Kind, Rc<str>)>, &'static str> {
         let ty = match ty {
             Type::Volatile { to } => get(self.types, *to),
             _ => Some(ty),
@@ -342,7 +342,8 @@ impl<'t> SpecialFields<'t> {
         };
         match resolve(self.types, *to) {
             Some((_, Type::Struct(composite))) => {
-                Ok(Some((*kind, composite.name.clone().unwrap_or_default())))
+                let name = composite.name.as_deref().unwrap_or_default();
+                Ok(Some((*kind, name.into())))
             }
             _ => Err("a kptr points to something that is not a complete struct"),
         }
