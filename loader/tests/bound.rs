@@ -1,7 +1,12 @@
 //! Maps whose values hold what only the programs' own BTF has: many maps, and many of such fields.
 
 // A test may panic: that is how it fails.
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 mod sample;
 
