@@ -608,18 +608,21 @@ impl<'a, K: Kernel> Load<'a, K> {
     }
 
     /// Removes what was made, and says what could not be removed. The directories stay locked
-    /// until then.
+    /// until then. Pins go last: to look at one takes a descriptor, and before the others are
+    /// closed there may be no more.
     fn undo(mut self, cause: Diagnostic) -> Failed {
-        let mut left = self.journal.undo(self.kernel);
-        left.extend(self.restore_slots());
-        left.extend(self.restore_program_slots());
-        let raced = self.raced && left.is_empty();
+        let mut slots = self.restore_slots();
+        slots.extend(self.restore_program_slots());
+        self.btf = None;
         self.template = None;
         self.early.clear();
         self.programs.clear();
         while let Some(map) = self.maps.pop() {
             drop(map);
         }
+        let mut left = self.journal.undo(self.kernel);
+        left.append(&mut slots);
+        let raced = self.raced && left.is_empty();
         let mut diagnostics = vec![cause];
         diagnostics.extend(left);
         diagnostics.append(&mut self.diagnostics);

@@ -35,7 +35,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 35] = [
+    let tests: [(&str, Test); 36] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -147,6 +147,10 @@ fn main() {
         (
             "more_maps_than_descriptors_are_loaded",
             scale::more_maps_than_descriptors_are_loaded,
+        ),
+        (
+            "a_load_is_undone_without_a_descriptor_to_spare",
+            scale::a_load_is_undone_without_a_descriptor_to_spare,
         ),
         (
             "outer_maps_are_filled_at_once",

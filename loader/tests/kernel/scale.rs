@@ -1,11 +1,14 @@
 //! Plans that need more descriptors than a process may have at first.
 
+use std::ops::ControlFlow;
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
 use bpfplan_loader::{
-    ErrorKind, FailingKernel, Fault, Kernel as _, LoadOptions, RealKernel, codes, load, unload,
+    ErrorKind, FailingKernel, Fault, Kernel as _, LoadOptions, Progress, RealKernel, codes, load,
+    load_with, unload,
 };
-use bpfplan_plan::{Plan, uapi};
+use bpfplan_plan::{Map, Pinning, Plan, uapi};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -152,6 +155,42 @@ pub(crate) fn more_maps_than_descriptors_are_loaded() -> Result<(), Failed> {
         let unloaded = unload(&kernel, &directory.0)?;
         assert_eq!(unloaded.removed.len(), plan.maps.len() + 1);
         assert_eq!(maps::left_of(&ids), [0; 0]);
+        Ok(())
+    })
+}
+
+/// A pin is looked at before it is removed, which takes a descriptor.
+pub(crate) fn a_load_is_undone_without_a_descriptor_to_spare() -> Result<(), Failed> {
+    in_child("a_load_is_undone_without_a_descriptor_to_spare", || {
+        let root = PinDir::new();
+        std::fs::create_dir(&root.0)?;
+        let named = |name: &str| Map {
+            pinning: Pinning::ByName,
+            ..map(name, uapi::BPF_MAP_TYPE_ARRAY, [4, 4], 1)
+        };
+        let options = LoadOptions {
+            pin_root: Some(root.0.clone()),
+            ..LoadOptions::default()
+        };
+        let plan = plan(vec![named("first"), named("second")]);
+        let limit = getrlimit(Resource::Nofile);
+        let result = load_with(&plan, &RealKernel::new(), &options, &mut |next| {
+            if let Progress::Pin { map: 0, .. } = next {
+                // Somebody else takes the other name, and all descriptors that are left.
+                let free = std::fs::create_dir(root.0.join("second"))
+                    .and_then(|()| std::fs::File::open("/"))
+                    .map(|file| u64::from(file.as_raw_fd().unsigned_abs()));
+                let current = free.ok();
+                let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+            }
+            ControlFlow::Continue(())
+        });
+        setrlimit(Resource::Nofile, limit)?;
+        let error = result.err().ok_or("the name was taken")?;
+        let codes: Vec<_> = error.diagnostics.iter().map(|it| it.code).collect();
+        assert!(!codes.contains(&codes::NOT_UNDONE), "{error}");
+        assert!(!root.0.join("first").exists(), "{error}");
+        std::fs::remove_dir(root.0.join("second"))?;
         Ok(())
     })
 }
