@@ -260,6 +260,7 @@ impl<'a, K: Kernel> Load<'a, K> {
         chunks: &[Chunk],
     ) -> Result<Later, Diagnostic> {
         let in_chunks: HashSet<usize> = chunks.iter().flat_map(|it| &it.maps).copied().collect();
+        let while_filling: HashSet<usize> = large.last().collect();
         let mut first = match large {
             Large::First(maps) => Some(maps),
             Large::WhileFilling(_) => None,
@@ -275,7 +276,7 @@ impl<'a, K: Kernel> Load<'a, K> {
             match step {
                 Step::FillSlots { map } if self.is_done(step) => later.reused.push(map),
                 Step::CreateMap { map } if in_chunks.contains(&map) => {}
-                Step::CreateMap { map } if large.is_last(map) => later.large.push(step),
+                Step::CreateMap { map } if while_filling.contains(&map) => later.large.push(step),
                 // Both come last of all, and are told of then.
                 Step::FillPrograms { .. } | Step::Pin { .. } => {}
                 _ if !self.is_wanted(step) => {}
@@ -319,11 +320,11 @@ impl<'a, K: Kernel> Load<'a, K> {
     }
 
     /// Remembers which slots are filled.
-    pub(crate) fn filled(&mut self, outers: Vec<Filled>) {
-        for Filled { map, slots, note } in outers {
-            let filled = self.filled.entry(map).or_default();
-            *filled = filled.saturating_add(slots);
-            self.diagnostics.extend(note);
+    pub(crate) fn filled(&mut self, outers: impl IntoIterator<Item = Filled>) {
+        for outer in outers {
+            let filled = self.filled.entry(outer.map).or_default();
+            *filled = filled.saturating_add(outer.slots);
+            self.diagnostics.extend(outer.note(self.plan));
         }
     }
 

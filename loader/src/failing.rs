@@ -17,6 +17,7 @@ use crate::kernel::{
     MapBtf, MapId, MapInfo, PathKind, Pinned, ProgramAnswer, ProgramFailure, ProgramRequest,
     ProgramStage, RequestedMap,
 };
+use crate::slots::recall::waits_once;
 
 /// Another kernel, some of whose calls fail, as the given function decides.
 ///
@@ -454,7 +455,11 @@ where
     }
 
     fn waits_once(&self) -> bool {
-        self.patience.is_none() && self.inner.waits_once()
+        let known = match self.version {
+            None => self.inner.waits_once(),
+            version => waits_once(version),
+        };
+        self.patience.is_none() && known
     }
 
     fn patience(&self, slots: usize) -> Duration {

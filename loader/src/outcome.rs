@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use bpfplan_plan::Diagnostic;
+use bpfplan_plan::rules::SpecialFields;
 
 use crate::error::{ErrorKind, LoadError};
 use crate::execute::Load;
@@ -53,6 +54,7 @@ impl<K: Kernel> Load<'_, K> {
             })
         });
         let closed = closed.collect();
+        let mut special = SpecialFields::new(&plan.types);
         let mut loaded = Vec::with_capacity(maps.len());
         let maps = plan.maps.iter().zip(maps).zip(ids).enumerate();
         let maps = maps.filter_map(|(index, ((map, created), id))| {
@@ -73,7 +75,7 @@ impl<K: Kernel> Load<'_, K> {
                     // its inner maps may have types all the same.
                     let others = created.reused || map.with_programs.is_some();
                     let btf = if others { inner.btf } else { made() };
-                    InnerTemplate::of_load(map, inner, plan, btf, &blob)
+                    InnerTemplate::of_load(map, inner, &mut special, btf, &blob)
                 }),
                 externs: if map.externs.is_empty() {
                     Vec::new()
@@ -109,18 +111,21 @@ impl<K: Kernel> Load<'_, K> {
     }
 
     /// Removes what was made, and says what could not be removed. The directories stay locked
-    /// until then.
+    /// until then. Pins go last: to look at one takes a descriptor, and before the others are
+    /// closed there may be no more.
     pub(crate) fn undo(mut self, cause: Diagnostic) -> Failed {
-        let mut left = self.journal.undo(self.kernel);
-        left.extend(self.restore_slots());
-        left.extend(self.restore_program_slots());
-        let raced = self.raced && left.is_empty();
+        let mut slots = self.restore_slots();
+        slots.extend(self.restore_program_slots());
+        self.btf = None;
         self.template = None;
         self.early.clear();
         self.programs.clear();
         while let Some(map) = self.maps.pop() {
             drop(map);
         }
+        let mut left = self.journal.undo(self.kernel);
+        left.append(&mut slots);
+        let raced = self.raced && left.is_empty();
         let mut diagnostics = vec![cause];
         diagnostics.extend(left);
         diagnostics.append(&mut self.diagnostics);

@@ -22,6 +22,11 @@ use crate::program_load::Asked;
 use crate::progress::ask;
 use crate::slots::Filler;
 
+/// Bytes of stack of the thread that libbpf works on: as many as the main thread of a process
+/// mostly has. libbpf recurses as deep as subprograms call each other, before the kernel says that
+/// they are too many.
+const STACK: usize = 8 << 20;
+
 impl<K: Kernel> Load<'_, K> {
     /// Has libbpf load the programs over the maps that are there and takes over what it makes, and
     /// fills the slots of these outer maps.
@@ -94,16 +99,35 @@ impl<K: Kernel> Load<'_, K> {
 /// Does the first on a thread of its own and the second on this one; where no thread can be had,
 /// the first comes first.
 fn at_once<A: Send, B>(first: &(impl Fn() -> A + Sync), second: impl FnOnce() -> B) -> (A, B) {
-    thread::scope(
-        |scope| match thread::Builder::new().spawn_scoped(scope, first) {
-            Ok(other) => {
-                let second = second();
-                (
-                    other.join().unwrap_or_else(|why| resume_unwind(why)),
-                    second,
-                )
+    let builder = thread::Builder::new().stack_size(STACK);
+    thread::scope(|scope| match builder.spawn_scoped(scope, first) {
+        Ok(other) => {
+            let second = second();
+            (
+                other.join().unwrap_or_else(|why| resume_unwind(why)),
+                second,
+            )
+        }
+        Err(_) => (first(), second()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::at_once;
+
+    /// Rust gives 2 MiB to a thread, and less than these calls take.
+    #[test]
+    fn libbpf_has_the_stack_of_a_main_thread() {
+        fn deep(level: u32) -> u32 {
+            let local = black_box([1_u8; 600]);
+            match level {
+                0 => 0,
+                level => deep(level - 1) + u32::from(local[0]),
             }
-            Err(_) => (first(), second()),
-        },
-    )
+        }
+        assert_eq!(at_once(&|| deep(4 << 10), || ()), (4 << 10, ()));
+    }
 }

@@ -3,7 +3,8 @@
 //! The kernel compares graph roots and references to a program's own objects by BTF object, not
 //! by structure: the map and the programs must have got the same one. Ours has its own small BTF.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
 
 use bpfplan_plan::{Diagnostic, Map, Plan, Type, TypeId};
 
@@ -16,21 +17,30 @@ const ROOTS: [&str; 2] = ["bpf_list_head", "bpf_rb_root"];
 /// Type tags of references that programs exchange.
 const REFERENCES: [&str; 2] = ["kptr", "percpu_kptr"];
 
-/// What a map's values hold that binds them to a BTF object.
-#[derive(Debug, Default)]
-struct Bound<'a> {
-    /// Names of graph roots.
-    roots: BTreeSet<&'a str>,
-    /// Names of structs that references lead to; they may be the kernel's, which is fine.
-    referents: BTreeSet<&'a str>,
+/// Structs that a message names. More are not remembered, as a plan may have many maps with many.
+const SHOWN: usize = 8;
+
+/// Characters of a name that a message shows.
+const LENGTH: usize = 128;
+
+/// A struct that binds values to a BTF object, roots before structs that references lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Culprit<'a> {
+    /// Name of a graph root.
+    Root(&'a str),
+    /// Name of a struct of the programs' own that a reference leads to.
+    Referent(&'a str),
 }
+
+/// The first ones of what binds values of a type, one more than are shown.
+type Culprits<'a> = Rc<BTreeSet<Culprit<'a>>>;
 
 /// A map that is bound to the programs' BTF, and the structs that bind it.
 #[derive(Debug)]
 pub(crate) struct BoundMap<'a> {
     /// Index in the plan.
     pub(crate) index: usize,
-    culprits: Vec<&'a str>,
+    culprits: BTreeSet<Culprit<'a>>,
 }
 
 /// The maps that only programs can use which got the same BTF object.
@@ -39,45 +49,50 @@ pub(crate) fn bound<'a, K: Kernel>(plan: &'a Plan, kernel: &K) -> Vec<BoundMap<'
     if !plan.types.iter().any(binds) {
         return Vec::new();
     }
-    // Many maps may have one type, which is looked at once.
-    let mut by_value = BTreeMap::new();
-    for map in &plan.maps {
-        for value in values(map) {
-            by_value
-                .entry(value)
-                .or_insert_with(|| Bound::of(plan, value));
-        }
-    }
-    let referents = by_value.values().flat_map(|bound| &bound.referents);
-    let referents: BTreeSet<&str> = referents.copied().collect();
-    let mut local = BTreeSet::new();
-    if !referents.is_empty() {
-        let names: Vec<&str> = referents.into_iter().collect();
-        let known = kernel.kernel_structs(&names).unwrap_or_default();
-        let unknown = names.iter().zip(known).filter(|(_, known)| !known);
-        local.extend(unknown.map(|(name, _)| *name));
-    }
+    let mut search = Search {
+        plan,
+        local: local(plan, kernel),
+        known: HashMap::new(),
+    };
     let maps = plan.maps.iter().enumerate();
     let found = maps.filter_map(|(index, map)| {
-        let bounds = || values(map).filter_map(|value| by_value.get(&value));
-        let roots: BTreeSet<&str> = bounds().flat_map(|bound| &bound.roots).copied().collect();
-        let referents = bounds().flat_map(|bound| bound.referents.intersection(&local));
-        let referents: BTreeSet<&str> = referents.copied().collect();
-        let culprits: Vec<&str> = roots.into_iter().chain(referents).collect();
+        let mut culprits = BTreeSet::new();
+        for value in values(map) {
+            add(&mut culprits, &search.culprits(value));
+        }
         (!culprits.is_empty()).then_some(BoundMap { index, culprits })
     });
     found.collect()
 }
 
+/// The structs that references in values lead to and that are not the kernel's.
+fn local<'a, K: Kernel>(plan: &'a Plan, kernel: &K) -> HashSet<&'a str> {
+    let mut seen = HashSet::new();
+    let mut open: Vec<TypeId> = plan.maps.iter().flat_map(values).collect();
+    let mut referents = BTreeSet::new();
+    while let Some(id) = open.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        if let Some(ty) = plan.type_by_id(id) {
+            referents.extend(referent(plan, ty));
+            each_part(ty, |part| open.push(part));
+        }
+    }
+    if referents.is_empty() {
+        return HashSet::new();
+    }
+    let names: Vec<&str> = referents.into_iter().collect();
+    let known = kernel.kernel_structs(&names).unwrap_or_default();
+    let unknown = names.iter().zip(known).filter(|(_, known)| !known);
+    unknown.map(|(name, _)| *name).collect()
+}
+
 /// Whether values that hold the type may be bound to a BTF object.
 fn binds(ty: &Type) -> bool {
     match ty {
-        Type::Struct(composite) | Type::Union(composite) => {
-            let name = composite.name.as_deref();
-            name.is_some_and(|name| ROOTS.contains(&name))
-        }
         Type::TypeTag { value, .. } => REFERENCES.contains(&value.as_str()),
-        _ => false,
+        _ => root(ty).is_some(),
     }
 }
 
@@ -91,11 +106,15 @@ fn values(map: &Map) -> impl Iterator<Item = TypeId> {
 impl BoundMap<'_> {
     /// The warning that no program can use the map.
     pub(crate) fn warning(&self, map: &Map) -> Diagnostic {
-        let list: Vec<String> = self
-            .culprits
-            .iter()
-            .map(|name| format!("struct {}", name.escape_debug()))
-            .collect();
+        let names = self.culprits.iter().take(SHOWN).map(|culprit| {
+            let (Culprit::Root(name) | Culprit::Referent(name)) = culprit;
+            let shown: String = name.chars().take(LENGTH).collect();
+            format!("struct {}", shown.escape_debug())
+        });
+        let mut list = names.collect::<Vec<_>>().join(", ");
+        if self.culprits.len() > SHOWN {
+            list.push_str(" or others");
+        }
         let what = if map.inner.is_some() {
             "values of its inner maps"
         } else {
@@ -103,10 +122,7 @@ impl BoundMap<'_> {
         };
         Diagnostic::warning(
             codes::PROGRAM_BTF,
-            format!(
-                "programs that use {} in {what} will not load over this map",
-                list.join(", ")
-            ),
+            format!("programs that use {list} in {what} will not load over this map"),
         )
         .map(&map.name)
         .at(map.source.as_ref(), "declared here")
@@ -115,46 +131,75 @@ impl BoundMap<'_> {
     }
 }
 
-impl<'a> Bound<'a> {
-    /// What values of that type hold.
-    fn of(plan: &'a Plan, value: TypeId) -> Self {
-        let mut bound = Self::default();
-        let mut seen = BTreeSet::new();
-        let mut open = vec![value];
-        while let Some(id) = open.pop() {
-            if !seen.insert(id) {
-                continue;
-            }
-            match plan.type_by_id(id) {
-                Some(Type::Struct(composite) | Type::Union(composite)) => match &composite.name {
-                    Some(name) if ROOTS.contains(&name.as_str()) => {
-                        bound.roots.insert(name);
-                    }
-                    _ => open.extend(composite.members.iter().map(|member| member.ty)),
-                },
-                Some(Type::Array { element, .. }) => open.push(*element),
-                Some(
-                    Type::Typedef { to, .. }
-                    | Type::Const { to }
-                    | Type::Volatile { to }
-                    | Type::Restrict { to }
-                    | Type::TypeTag { to, .. }
-                    | Type::Var { to, .. },
-                ) => open.push(*to),
-                Some(Type::Datasec { vars, .. }) => {
-                    open.extend(vars.iter().map(|place| place.var));
-                }
-                Some(Type::Ptr { to }) => bound.referents.extend(referent(plan, *to)),
-                _ => {}
-            }
+/// Looks for what binds values, once in each type: many maps may have one, and many types as well.
+struct Search<'a> {
+    plan: &'a Plan,
+    /// Structs of the programs' own.
+    local: HashSet<&'a str>,
+    known: HashMap<TypeId, Culprits<'a>>,
+}
+
+impl<'a> Search<'a> {
+    /// What binds values of that type. Validation has bounded how deep types are nested.
+    fn culprits(&mut self, id: TypeId) -> Culprits<'a> {
+        if let Some(known) = self.known.get(&id) {
+            return Rc::clone(known);
         }
-        bound
+        let mut found = BTreeSet::new();
+        if let Some(ty) = self.plan.type_by_id(id) {
+            found.extend(root(ty).map(Culprit::Root));
+            let referent = referent(self.plan, ty).filter(|name| self.local.contains(name));
+            found.extend(referent.map(Culprit::Referent));
+            each_part(ty, |part| add(&mut found, &self.culprits(part)));
+        }
+        let found = Rc::new(found);
+        self.known.insert(id, Rc::clone(&found));
+        found
     }
 }
 
-/// Name of the struct that a pointer to `to` refers to, if it is a tagged one.
-fn referent(plan: &Plan, mut to: TypeId) -> Option<&str> {
-    let mut tagged = false;
+fn add<'a>(culprits: &mut BTreeSet<Culprit<'a>>, more: &BTreeSet<Culprit<'a>>) {
+    culprits.extend(more);
+    while culprits.len() > SHOWN + 1 {
+        culprits.pop_last();
+    }
+}
+
+/// The name of a type that is a graph root.
+fn root(ty: &Type) -> Option<&str> {
+    match ty {
+        Type::Struct(composite) | Type::Union(composite) => {
+            let name = composite.name.as_deref();
+            name.filter(|name| ROOTS.contains(name))
+        }
+        _ => None,
+    }
+}
+
+/// Calls `each` with the types that values of this one hold; what is in a root is the kernel's.
+fn each_part(ty: &Type, mut each: impl FnMut(TypeId)) {
+    match ty {
+        Type::Struct(composite) | Type::Union(composite) if root(ty).is_none() => {
+            composite.members.iter().for_each(|member| each(member.ty));
+        }
+        Type::Array { element, .. } => each(*element),
+        Type::Typedef { to, .. }
+        | Type::Const { to }
+        | Type::Volatile { to }
+        | Type::Restrict { to }
+        | Type::TypeTag { to, .. }
+        | Type::Var { to, .. } => each(*to),
+        Type::Datasec { vars, .. } => vars.iter().for_each(|place| each(place.var)),
+        _ => {}
+    }
+}
+
+/// Name of the struct that a pointer leads to, if what it points to is tagged as a reference.
+fn referent<'a>(plan: &'a Plan, pointer: &Type) -> Option<&'a str> {
+    let Type::Ptr { to } = pointer else {
+        return None;
+    };
+    let (mut to, mut tagged) = (*to, false);
     // A chain of tags and qualifiers is never longer than there are types.
     for _ in &plan.types {
         match plan.type_by_id(to)? {

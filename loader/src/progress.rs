@@ -22,7 +22,8 @@ pub enum Progress<'a> {
     },
     /// Begin again, because somebody else has changed the pins.
     Again,
-    /// Fill the slots of all outer maps, or those that are still empty, in this way.
+    /// Fill slots of outer maps, or those of them that are still empty, in this way: those of all
+    /// outer maps, unless some maps come with programs, or are closed when they are in slots.
     Fill(Way),
     /// Create so many large maps at the same time, before the others or while slots are filled;
     /// each is told of again when its turn comes.

@@ -1,5 +1,7 @@
 //! The steps of a load that can have fewer descriptors than it has maps; see [`crate::chunks`].
 
+use std::collections::BTreeMap;
+
 use bpfplan_plan::{Diagnostic, Map, Step};
 
 use crate::chunks::Chunk;
@@ -7,7 +9,7 @@ use crate::codes;
 use crate::execute::Load;
 use crate::kernel::{Errno, Kernel};
 use crate::progress::{Progress, ask};
-use crate::slots::{Filler, Put};
+use crate::slots::{Filled, Filler, Put};
 
 /// A map that is made and not open any more.
 #[derive(Debug, Clone, Copy)]
@@ -26,21 +28,31 @@ impl<K: Kernel> Load<'_, K> {
             maps: chunks.iter().map(|chunk| chunk.maps.len()).sum(),
             chunks: chunks.len(),
         })?;
+        let mut outers: BTreeMap<usize, Filled> = BTreeMap::new();
         for chunk in chunks {
             for map in &chunk.maps {
                 let step = Step::CreateMap { map: *map };
                 self.tell(Progress::Step(step))?;
                 self.step(step)?;
             }
-            self.fill_chunk(chunk)?;
+            for filled in self.fill_chunk(chunk)? {
+                let sum = outers.entry(filled.map).or_insert(Filled {
+                    slots: 0,
+                    one_by_one: 0,
+                    ..filled
+                });
+                sum.slots = sum.slots.saturating_add(filled.slots);
+                sum.one_by_one = sum.one_by_one.saturating_add(filled.one_by_one);
+            }
             for map in &chunk.maps {
                 self.close(*map)?;
             }
         }
+        self.filled(outers.into_values());
         Ok(())
     }
 
-    fn fill_chunk(&mut self, chunk: &Chunk) -> Result<(), Diagnostic> {
+    fn fill_chunk(&mut self, chunk: &Chunk) -> Result<Vec<Filled>, Diagnostic> {
         let puts = chunk.slots.iter().filter_map(|slot| {
             Some(Put {
                 map: slot.outer,
@@ -51,10 +63,8 @@ impl<K: Kernel> Load<'_, K> {
         });
         let puts: Vec<_> = puts.collect();
         let (progress, interrupted) = (&mut self.progress, &mut self.interrupted);
-        let filled = Filler::new(self.plan, self.kernel, &self.maps)
-            .put(&puts, &mut |next| ask(progress, interrupted, next))?;
-        self.filled(filled);
-        Ok(())
+        Filler::new(self.plan, self.kernel, &self.maps)
+            .put(&puts, &mut |next| ask(progress, interrupted, next))
     }
 
     /// Closes a map that some slot holds; its id remains.

@@ -12,6 +12,7 @@ pub(crate) mod recall;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bpfplan_plan::rules::{Call, KernelVersion};
@@ -107,32 +108,51 @@ pub(crate) struct Filler<'a, K: Kernel> {
     kernel: &'a K,
     /// In the plan's order.
     maps: &'a [Option<Created<K::Fd>>],
-    by_name: HashMap<&'a str, usize>,
+    /// Indices of the maps, once somebody has asked for one.
+    by_name: OnceLock<HashMap<&'a str, usize>>,
 }
 
 /// An outer map whose slots are filled.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Filled {
     /// Index of the outer map.
     pub(crate) map: usize,
     /// Number of slots.
     pub(crate) slots: u32,
+    /// How many of them were filled one by one for lack of a batch.
+    pub(crate) one_by_one: usize,
+}
+
+impl Filled {
     /// What there is to say about it.
-    pub(crate) note: Option<Diagnostic>,
+    pub(crate) fn note(&self, plan: &Plan) -> Option<Diagnostic> {
+        let map = plan.maps.get(self.map).filter(|_| self.one_by_one > 0)?;
+        let message = format!(
+            "this kernel has no batched update for it: {} slots were filled one by one",
+            self.one_by_one
+        );
+        Some(Diagnostic::new(codes::NO_BATCH, Severity::Note, message).map(&map.name))
+    }
 }
 
 impl<'a, K: Kernel> Filler<'a, K> {
     pub(crate) fn new(plan: &'a Plan, kernel: &'a K, maps: &'a [Option<Created<K::Fd>>]) -> Self {
-        let by_name = plan.maps.iter().enumerate();
-        let by_name = by_name
-            .map(|(index, map)| (map.name.as_str(), index))
-            .collect();
         Self {
             plan,
             kernel,
             maps,
-            by_name,
+            by_name: OnceLock::new(),
         }
+    }
+
+    /// The map of that name, if it is made.
+    fn target(&self, name: &str) -> Option<&'a Created<K::Fd>> {
+        let by_name = self.by_name.get_or_init(|| {
+            let maps = self.plan.maps.iter().enumerate();
+            maps.map(|(index, map)| (map.name.as_str(), index))
+                .collect()
+        });
+        self.maps.get(*by_name.get(name)?)?.as_ref()
     }
 
     /// Whether an outer map and all maps for its slots are made.
@@ -183,22 +203,13 @@ impl<'a, K: Kernel> Filler<'a, K> {
         let filled = jobs.chunk_by(|one, other| one.map == other.map);
         let filled = filled.filter_map(|jobs| {
             let map = jobs.first()?.map;
-            let singles = one_by_one.get(&map).copied();
             Some(Filled {
                 map,
                 slots: u32::try_from(jobs.len()).unwrap_or(u32::MAX),
-                note: singles.and_then(|slots| self.no_batch(map, slots)),
+                one_by_one: one_by_one.get(&map).copied().unwrap_or_default(),
             })
         });
         Ok(filled.collect())
-    }
-
-    fn no_batch(&self, map: usize, slots: usize) -> Option<Diagnostic> {
-        let message = format!(
-            "this kernel has no batched update for it: {slots} slots were filled one by one"
-        );
-        let map = self.plan.maps.get(map)?;
-        Some(Diagnostic::new(codes::NO_BATCH, Severity::Note, message).map(&map.name))
     }
 
     fn jobs_of(&self, index: usize, jobs: &mut Vec<Job<'a, K::Fd>>) -> Result<(), Diagnostic> {
@@ -211,11 +222,7 @@ impl<'a, K: Kernel> Filler<'a, K> {
             let SlotTarget::Map(name) = &slot.target else {
                 continue;
             };
-            let target = self
-                .by_name
-                .get(name.as_str())
-                .and_then(|target| self.maps.get(*target)?.as_ref());
-            let target = target.ok_or_else(|| {
+            let target = self.target(name).ok_or_else(|| {
                 let name = name.escape_debug();
                 Diagnostic::error(
                     codes::SLOT_REFUSED,

@@ -146,12 +146,13 @@ pub(crate) enum Large {
 }
 
 impl Large {
-    /// Whether that map is created after all others.
-    pub(crate) fn is_last(&self, map: usize) -> bool {
-        match self {
-            Self::First(_) => false,
-            Self::WhileFilling(pieces) => pieces.iter().flatten().any(|index| *index == map),
-        }
+    /// The maps that are created after all others.
+    pub(crate) fn last(&self) -> impl Iterator<Item = usize> {
+        let pieces = match self {
+            Self::First(_) => &[][..],
+            Self::WhileFilling(pieces) => pieces,
+        };
+        pieces.iter().flatten().copied()
     }
 }
 

@@ -431,3 +431,39 @@ fn where_calls_do_not_overlap_maps_keep_their_order() {
         ["large_0", "lut", "luts.inner", "luts", "large_1", "slots"]
     );
 }
+
+/// A panic in a thread of the load is one of the load, which holds nothing any more.
+#[test]
+fn a_panic_on_either_side_leaves_nothing_open() {
+    let target = Target {
+        page_size: 4096,
+        possible_cpus: 2,
+    };
+    let (plan_of_programs, programs) = with_programs(64);
+    for (plan, programs, panics) in [
+        (&plan_of_programs, programs.clone(), "load_programs"),
+        (&plan_of_programs, programs, "update_batch"),
+        (&with_large(), Programs::Unneeded, "large_0"),
+        (&with_large(), Programs::Unneeded, "update_batch"),
+    ] {
+        let recording = RecordingKernel::new(target).with_directory("/sys/fs/bpf");
+        let kernel = FailingKernel::new(recording, |fault: Fault<'_>| {
+            assert!(![fault.call, fault.subject].contains(&panics), "on purpose");
+            None
+        })
+        .with_threads();
+        let options = LoadOptions {
+            hold: true,
+            programs,
+            ..LoadOptions::default()
+        };
+        let load = || load_with(plan, &kernel, &options, &mut |_| ControlFlow::Continue(()));
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
+        assert!(result.is_err(), "{panics} panics");
+        assert_eq!(
+            (kernel.live(), kernel.inner().pins().len()),
+            (0, 0),
+            "{panics}"
+        );
+    }
+}

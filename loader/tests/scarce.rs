@@ -157,6 +157,25 @@ fn with_descriptors_for_all_nothing_is_closed() {
     assert_eq!(filled(&kernel.inner().calls()), wanted(&plan));
 }
 
+/// However many chunks there are, it is said once of each outer map.
+#[test]
+fn a_kernel_without_batches_is_told_once() {
+    let plan = tables();
+    let kernel = scarce(|fault| (fault.call == "update_batch").then_some(Errno::ENOTSUPP));
+    let loaded = load(&plan, &kernel, &options()).expect("it loads");
+    assert_eq!(loaded.map("all").expect("it is open").filled, INNER);
+    let notes = loaded.diagnostics.iter();
+    let notes = notes.filter(|note| note.code == codes::NO_BATCH);
+    let notes: Vec<_> = notes
+        .map(|note| (note.map.as_deref(), note.message.as_str()))
+        .collect();
+    let message = |slots: u32| {
+        format!("this kernel has no batched update for it: {slots} slots were filled one by one")
+    };
+    let (all, few) = (message(INNER), message(4));
+    assert_eq!(notes, [(Some("all"), &*all), (Some("few"), &*few)]);
+}
+
 /// What goes on when a call fails is as little as in any other load.
 #[test]
 fn each_call_fails() {

@@ -19,8 +19,8 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use bpfplan_loader::{
-    Errno, ErrorKind, FailingKernel, Fault, LoadError, LoadOptions, Progress, RecordedCall,
-    RecordingKernel, Way, codes, load_with,
+    Errno, ErrorKind, FailingKernel, Fault, Kernel as _, LoadError, LoadOptions, Progress,
+    RecordedCall, RecordingKernel, Way, codes, load_with,
 };
 use bpfplan_plan::rules::{KernelVersion, Target};
 use bpfplan_plan::{Plan, uapi};
@@ -151,6 +151,10 @@ fn fill(plan: &Plan, age: Age, bad: &[(&str, u32)], moments: usize) -> Seen {
     };
     let (mut ways, mut polls) = (Vec::new(), 0);
     let result = load_with(plan, &kernel, &options, &mut |progress| {
+        assert!(
+            polls <= moments,
+            "{progress:?} is told to who wants no more"
+        );
         match progress {
             Progress::Fill(way) => ways.push(way),
             Progress::GoOn => polls += 1,
@@ -304,6 +308,24 @@ fn a_version_does_not_say_what_was_ported_back() {
     assert_eq!(seen.result.expect("it loads"), []);
 }
 
+/// Whether batches are watched goes by the version that a kernel pretends to have.
+#[test]
+fn a_kernel_that_pretends_to_be_old_is_not_trusted() {
+    let target = Target {
+        page_size: 4096,
+        possible_cpus: 2,
+    };
+    let pretends = |major, minor| {
+        let recording = RecordingKernel::new(target);
+        let kernel = FailingKernel::new(recording, |_: Fault<'_>| None);
+        kernel.with_version(KernelVersion { major, minor })
+    };
+    assert!(!pretends(6, 7).waits_once());
+    assert!(pretends(6, 8).waits_once());
+    let patient = pretends(6, 8).with_patience(GIVE_UP);
+    assert!(!patient.waits_once(), "its batches are to be watched");
+}
+
 #[test]
 fn few_slots_need_no_watch() {
     let seen = fill(&tables(&[4, 3, 1]), LINUX_6_1, &[], ALWAYS);
@@ -353,6 +375,14 @@ fn a_bad_batch_beside_good_ones_is_blamed() {
 
 #[test]
 fn an_interruption_ends_it_half_way() {
+    // After the batch that the kernel does not have, nothing else is begun.
+    let seen = fill(&tables(&[300]), LINUX_5_15, &[], 0);
+    assert_eq!(
+        (seen.ways.as_slice(), seen.singles()),
+        (&[Way::Batches(1)][..], 0)
+    );
+    let error = seen.result.expect_err("it is interrupted");
+    assert_eq!(error.kind, ErrorKind::Interrupted);
     for age in [LINUX_5_15, LINUX_6_1] {
         let seen = fill(&tables(&[5000]), age, &[], 2);
         let error = seen.result.expect_err("it is interrupted");

@@ -27,7 +27,7 @@ pub use btf::{btf_refusal, wants_btf};
 pub use create::ring_buffer_size;
 pub use errno::errno_name;
 pub use explain::{Call, explain};
-pub use inner::{InnerShape, SameEntries, misfit, needs_same_btf, same_entries};
+pub use inner::{InnerShape, SameEntries, misfit, same_entries};
 pub use lint::lint;
 pub use memory::{Target, memory};
 pub use needs::needs;

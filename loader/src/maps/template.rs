@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bpfplan_plan::rules::{InnerShape, needs_same_btf};
+use bpfplan_plan::rules::{InnerShape, SpecialFields};
 use bpfplan_plan::{BtfIds, Diagnostic, Map, MapType, MaxEntries, Plan, Template, uapi};
 
 use super::{Info, MapError, RawMap};
@@ -63,7 +63,14 @@ impl InnerTemplate {
             MapError::new(Diagnostic::error(codes::TEMPLATE_UNKNOWN, what).map(outer))
         })?;
         let blob = plan.btf.as_ref().into();
-        Ok(Self::of_load(map, template, plan, template.btf, &blob))
+        let mut special = SpecialFields::new(&plan.types);
+        Ok(Self::of_load(
+            map,
+            template,
+            &mut special,
+            template.btf,
+            &blob,
+        ))
     }
 
     /// The template of the outer map in a plan that this map was made from, as far as the kernel shows
@@ -119,17 +126,18 @@ impl InnerTemplate {
         Err(MapError::new(diagnostic))
     }
 
-    /// The template of a load, with the BTF that the kernel took for it.
+    /// The template of a load, with the BTF that the kernel took for it. `special` are the fields of
+    /// the plan's types: many templates may have one.
     pub(crate) fn of_load(
         outer: &Map,
         template: &Template,
-        plan: &Plan,
+        special: &mut SpecialFields<'_>,
         btf: Option<BtfIds>,
         blob: &Arc<[u8]>,
     ) -> Self {
         let value = template.value_type;
         let same = outer.with_programs.is_some()
-            || value.is_some_and(|value| needs_same_btf(&plan.types, value));
+            || value.is_some_and(|value| special.needs_same_btf(value));
         let types = match btf {
             Some(ids) if !blob.is_empty() => Types::Blob {
                 blob: Arc::clone(blob),

@@ -108,7 +108,10 @@ impl<'f, S: Filling> FanOut<'f, S> {
     pub(crate) fn fill(self, jobs: &[S::Job], tell: Tell<'_>) -> Result<Singles, Diagnostic> {
         let mut singles = Singles::new();
         if !jobs.is_empty() {
-            let left = self.in_batches(jobs, tell);
+            let mut left = self.in_batches(jobs, tell);
+            // What comes after a failure is not wanted any more, nor is its caller told of it.
+            let wants = |job: &S::Job| self.failures.wants(S::place(job));
+            left.jobs.truncate(left.jobs.partition_point(wants));
             if left.missing {
                 singles = Self::singles(&left.jobs);
             }
@@ -282,5 +285,89 @@ fn is_unsupported(error: BatchError, version: Option<KernelVersion>) -> bool {
         (None, Errno::ENOTSUPP) => true,
         (None, Errno::EINVAL) => version.is_none_or(|version| version < BATCHES),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use bpfplan_plan::Code;
+
+    use super::*;
+
+    const REFUSED: Code = crate::codes::SLOT_REFUSED;
+
+    /// Refuses the batch of the first outer map when it has none for the second.
+    struct Refusing {
+        missing: Mutex<mpsc::Receiver<()>>,
+        said: mpsc::Sender<()>,
+    }
+
+    impl Filling for Refusing {
+        type Job = Place;
+
+        fn place(job: &Place) -> Place {
+            *job
+        }
+
+        fn batch(&self, jobs: &[Place], _: &Recall) -> Result<(), BatchError> {
+            if jobs.first() == Some(&(0, 0)) {
+                let other = self.missing.lock().expect("nobody panics");
+                let other = other.recv_timeout(Duration::from_secs(20));
+                other.expect("the other batch begins");
+                return Err(BatchError {
+                    done: Some(0),
+                    errno: Errno::EPERM,
+                });
+            }
+            self.said.send(()).expect("somebody waits");
+            Err(BatchError {
+                done: None,
+                errno: Errno::ENOTSUPP,
+            })
+        }
+
+        fn single(&self, job: &Place) -> Result<(), Errno> {
+            panic!("{job:?} comes after the failure")
+        }
+
+        fn refused(&self, _: &Place, _: bool, _: Call, errno: Errno) -> Diagnostic {
+            Diagnostic::error(REFUSED, errno.to_string())
+        }
+
+        fn version(&self) -> Option<KernelVersion> {
+            None
+        }
+
+        fn overlaps(&self) -> bool {
+            true
+        }
+
+        fn waits_once(&self) -> bool {
+            true
+        }
+
+        fn patience(&self, _: usize) -> Duration {
+            Duration::MAX
+        }
+    }
+
+    #[test]
+    fn after_a_failure_no_other_way_is_told() {
+        let (said, missing) = mpsc::channel();
+        let refusing = Refusing {
+            missing: Mutex::new(missing),
+            said,
+        };
+        let mut ways = Vec::new();
+        let result = FanOut::new(&refusing).fill(&[(0, 0), (1, 0), (1, 1)], &mut |next| {
+            if let Progress::Fill(way) = next {
+                ways.push(way);
+            }
+            Ok(())
+        });
+        assert_eq!(result.expect_err("the first is refused").code, REFUSED);
+        assert_eq!(ways, [Way::Batches(2)]);
     }
 }

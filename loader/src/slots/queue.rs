@@ -40,7 +40,7 @@ impl Failures {
 
     /// Whether work at that place is still wanted: what comes before a failure is done all the
     /// same, as it may fail as well.
-    fn wants(&self, place: Place) -> bool {
+    pub(super) fn wants(&self, place: Place) -> bool {
         self.lock().as_ref().is_none_or(|(there, _)| place < *there)
     }
 

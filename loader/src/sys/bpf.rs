@@ -6,7 +6,8 @@
 //! that libbpf 1.7 passes. Kernels that know less of the union accept it as long as the rest of
 //! it is zero.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::collections::HashSet;
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::atomic::AtomicU32;
@@ -321,23 +322,53 @@ pub(super) fn open_pin(path: &CStr, flags: u32) -> Result<OwnedFd, Errno> {
     })?)
 }
 
-/// Looks structs up in the kernel's BTF. It is read once for all names: it has megabytes.
+/// Looks structs up in the kernel's BTF. It is read once for all names, and gone through once: it
+/// has megabytes, and a plan may name many structs.
 pub(super) fn kernel_structs(names: &[&str]) -> Option<Vec<bool>> {
     // SAFETY: the path is a NUL-terminated string; the answer is null or a BTF object of our own.
     let btf = unsafe { libbpf_sys::btf__parse_raw(c"/sys/kernel/btf/vmlinux".as_ptr()) };
     if btf.is_null() {
         return None;
     }
-    let has = |name: &&str| {
-        CString::new(*name).is_ok_and(|name| {
-            // SAFETY: `btf` is valid until it is freed below, `name` is NUL-terminated.
-            unsafe {
-                libbpf_sys::btf__find_by_name_kind(btf, name.as_ptr(), uapi::BTF_KIND_STRUCT) > 0
-            }
-        })
-    };
-    let found = names.iter().map(has).collect();
-    // SAFETY: `btf` was made above and is not used any more.
+    let wanted: HashSet<&[u8]> = names.iter().map(|name| name.as_bytes()).collect();
+    let mut found = HashSet::new();
+    // SAFETY: `btf` is valid until it is freed below.
+    let count = unsafe { libbpf_sys::btf__type_cnt(btf) };
+    for id in 1..count {
+        // SAFETY: as above; the answer is null or a type in the object, aligned and unchanged while
+        // that lives.
+        let Some(ty) = (unsafe { libbpf_sys::btf__type_by_id(btf, id).as_ref() }) else {
+            continue;
+        };
+        if ty.info >> 24 & 0x1f != uapi::BTF_KIND_STRUCT {
+            continue;
+        }
+        // SAFETY: as above; the answer is null or a string in the object.
+        let name = unsafe { libbpf_sys::btf__name_by_offset(btf, ty.name_off) };
+        if name.is_null() {
+            continue;
+        }
+        // SAFETY: it is not null, and ends with a NUL.
+        let name = unsafe { CStr::from_ptr(name) };
+        found.extend(wanted.get(name.to_bytes()).copied());
+    }
+    // SAFETY: `btf` was made above and is not used any more, nor is what pointed into it.
     unsafe { libbpf_sys::btf__free(btf) };
-    Some(found)
+    let is_found = |name: &&str| found.contains(name.as_bytes());
+    Some(names.iter().map(is_found).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structs_of_the_kernel_are_found_by_name() {
+        let names = ["task_struct", "nobodys_struct", "task_struct", "int"];
+        // A kernel may have no BTF.
+        if let Some(found) = kernel_structs(&names) {
+            assert_eq!(found, [true, false, true, false]);
+        }
+        assert!(kernel_structs(&[]).is_none_or(|found| found.is_empty()));
+    }
 }

@@ -35,7 +35,7 @@ use sample::{PinDir, array_of_maps, many_slots, map, mixed, outer, plan};
 type Test = fn() -> Result<(), Failed>;
 
 fn main() {
-    let tests: [(&str, Test); 36] = [
+    let tests: [(&str, Test); 37] = [
         (
             "the_kernel_has_what_the_plan_says",
             the_kernel_has_what_the_plan_says,
@@ -151,6 +151,10 @@ fn main() {
         (
             "the_descriptor_table_grows_once",
             scale::the_descriptor_table_grows_once,
+        ),
+        (
+            "a_load_is_undone_without_a_descriptor_to_spare",
+            scale::a_load_is_undone_without_a_descriptor_to_spare,
         ),
         (
             "outer_maps_are_filled_at_once",

@@ -1,13 +1,14 @@
 //! Plans that need more descriptors than a process may have at first.
 
 use std::ops::ControlFlow;
+use std::os::fd::AsRawFd as _;
 use std::process::Command;
 
 use bpfplan_loader::{
     ErrorKind, FailingKernel, Fault, Kernel as _, LoadOptions, Progress, RealKernel, codes, load,
     load_with, unload,
 };
-use bpfplan_plan::{Plan, Step, uapi};
+use bpfplan_plan::{Map, Pinning, Plan, Step, uapi};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
@@ -198,6 +199,42 @@ fn descriptor_table() -> Result<u64, Failed> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let size = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
     Ok(size.ok_or("no FDSize")?.trim().parse()?)
+}
+
+/// A pin is looked at before it is removed, which takes a descriptor.
+pub(crate) fn a_load_is_undone_without_a_descriptor_to_spare() -> Result<(), Failed> {
+    in_child("a_load_is_undone_without_a_descriptor_to_spare", || {
+        let root = PinDir::new();
+        std::fs::create_dir(&root.0)?;
+        let named = |name: &str| Map {
+            pinning: Pinning::ByName,
+            ..map(name, uapi::BPF_MAP_TYPE_ARRAY, [4, 4], 1)
+        };
+        let options = LoadOptions {
+            pin_root: Some(root.0.clone()),
+            ..LoadOptions::default()
+        };
+        let plan = plan(vec![named("first"), named("second")]);
+        let limit = getrlimit(Resource::Nofile);
+        let result = load_with(&plan, &RealKernel::new(), &options, &mut |next| {
+            if let Progress::Pin { map: 0, .. } = next {
+                // Somebody else takes the other name, and all descriptors that are left.
+                let free = std::fs::create_dir(root.0.join("second"))
+                    .and_then(|()| std::fs::File::open("/"))
+                    .map(|file| u64::from(file.as_raw_fd().unsigned_abs()));
+                let current = free.ok();
+                let _ = setrlimit(Resource::Nofile, Rlimit { current, ..limit });
+            }
+            ControlFlow::Continue(())
+        });
+        setrlimit(Resource::Nofile, limit)?;
+        let error = result.err().ok_or("the name was taken")?;
+        let codes: Vec<_> = error.diagnostics.iter().map(|it| it.code).collect();
+        assert!(!codes.contains(&codes::NOT_UNDONE), "{error}");
+        assert!(!root.0.join("first").exists(), "{error}");
+        std::fs::remove_dir(root.0.join("second"))?;
+        Ok(())
+    })
 }
 
 fn with_few_descriptors() -> Result<(), Failed> {

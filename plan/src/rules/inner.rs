@@ -2,10 +2,10 @@
 
 use super::KernelVersion;
 use super::flags::flag_names;
-use super::special::{Kind, Record, record};
+use super::special::{Kind, Record, SpecialFields};
 use super::table::{FREE_INNER_ENTRIES, Inner, rules};
 use crate::model::MapType;
-use crate::types::{Type, TypeId};
+use crate::types::TypeId;
 use crate::uapi;
 
 /// What the kernel compares of an inner map and a template (`bpf_map_meta_equal`), except for the
@@ -115,15 +115,17 @@ fn flags_of(shape: &InnerShape) -> String {
     }
 }
 
-/// Whether maps with such values are equal for the kernel only if they have the very same BTF
-/// object: it compares the roots of lists and trees by what they point to (`btf_record_equal`).
-#[must_use]
-pub fn needs_same_btf(types: &[Type], value: TypeId) -> bool {
-    match record(types, value) {
-        Record::Fields(fields) => fields
-            .iter()
-            .any(|field| matches!(field.kind, Kind::ListHead | Kind::RbRoot)),
-        Record::Malformed(_) => false,
+impl SpecialFields<'_> {
+    /// Whether maps with such values are equal for the kernel only if they have the very same BTF
+    /// object: it compares the roots of lists and trees by what they point to
+    /// (`btf_record_equal`).
+    pub fn needs_same_btf(&mut self, value: TypeId) -> bool {
+        match self.record(value) {
+            Record::Fields(fields) => fields
+                .iter()
+                .any(|field| matches!(field.kind, Kind::ListHead | Kind::RbRoot)),
+            Record::Malformed(_) => false,
+        }
     }
 }
 

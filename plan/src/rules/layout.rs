@@ -1,5 +1,7 @@
 //! Sizes of types, as the kernel works them out (`btf_type_id_size`).
 
+use std::borrow::Cow;
+
 use crate::types::{Type, TypeId};
 
 /// Longest chain of modifiers and arrays that is followed: more than the kernel's
@@ -60,21 +62,53 @@ pub(crate) fn size_of(types: &[Type], id: TypeId) -> Option<u32> {
 /// What the kernel calls a type in messages: its kind and name.
 pub(crate) fn describe(types: &[Type], id: TypeId) -> String {
     let named = |kind: &str, name: Option<&str>| match name {
-        Some(name) => format!("{kind} {name}"),
+        Some(name) => format!("{kind} {}", shown(name)),
         None => format!("an anonymous {kind}"),
     };
     match resolve(types, id).map(|(_, ty)| ty) {
-        Some(Type::Int { name, .. } | Type::Float { name, .. }) => name.clone(),
+        Some(Type::Int { name, .. } | Type::Float { name, .. }) => shown(name).into_owned(),
         Some(Type::Struct(composite)) => named("struct", composite.name.as_deref()),
         Some(Type::Union(composite)) => named("union", composite.name.as_deref()),
         Some(Type::Enum(list) | Type::Enum64(list)) => named("enum", list.name.as_deref()),
         Some(Type::Fwd { name, union }) => {
             let kind = if *union { "union" } else { "struct" };
-            format!("{kind} {name}, which is only declared")
+            format!("{kind} {}, which is only declared", shown(name))
         }
-        Some(Type::Datasec { name, .. }) => format!("section {name}"),
+        Some(Type::Datasec { name, .. }) => format!("section {}", shown(name)),
         Some(Type::Array { .. }) => "an array".to_owned(),
         Some(Type::Ptr { .. }) => "a pointer".to_owned(),
         _ => "a type without a size".to_owned(),
+    }
+}
+
+/// A name for messages: no longer than the kernel has names, as many maps may have one type.
+fn shown(name: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 511;
+    if name.len() <= LONGEST {
+        return name.into();
+    }
+    let cut = name.floor_char_boundary(LONGEST);
+    format!("{}...", name.get(..cut).unwrap_or_default()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_names_are_cut() {
+        let fwd = |name: String| [Type::Fwd { name, union: false }];
+        let describe = |name: String| describe(&fwd(name), TypeId(1));
+        let whole = describe("x".repeat(511));
+        assert_eq!(
+            whole,
+            format!("struct {}, which is only declared", "x".repeat(511))
+        );
+        let long = describe("ä".repeat(1 << 20));
+        assert!(
+            long.starts_with("struct ää") && long.len() < 600,
+            "{}",
+            long.len()
+        );
     }
 }

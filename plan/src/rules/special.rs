@@ -8,7 +8,7 @@ use foldhash::HashMap;
 use super::KernelVersion;
 use super::layout::{get, resolve};
 use super::table::TypeRules;
-use crate::types::{Composite, Type, TypeId};
+use crate::types::{Composite, SecVar, Type, TypeId};
 use crate::uapi::*;
 
 /// Kind of a special field.
@@ -35,7 +35,7 @@ pub(crate) struct Field {
     /// Offset in the value in bytes.
     pub(crate) offset: u64,
     /// The struct that a kptr points to.
-    pub(crate) pointee: Option<String>,
+    pub(crate) pointee: Option<Rc<str>>,
 }
 
 /// Special fields of a value (`struct btf_record`).
@@ -166,11 +166,11 @@ pub(crate) fn record(types: &[Type], value: TypeId) -> Record {
 
 /// What the kernel makes of the special fields of values: locks, timers, kptrs ...
 ///
-/// Each struct is searched once, however many values it is in.
+/// Each struct and each section of variables is searched once, however many values it is in.
 #[derive(Debug)]
 pub struct SpecialFields<'t> {
     pub(super) types: &'t [Type],
-    /// By struct and depth: at another depth, more of it may be nested too deeply.
+    /// By struct, or section, and depth: at another depth, more of it may be nested too deeply.
     known: HashMap<(TypeId, usize), Result<Rc<Found>, &'static str>>,
 }
 
@@ -207,14 +207,8 @@ impl<'t> SpecialFields<'t> {
     fn value(&mut self, value: TypeId) -> Result<Rc<Found>, &'static str> {
         match resolve(self.types, value) {
             Some((id, Type::Struct(composite))) => self.structure(id, composite, 0),
-            Some((_, Type::Datasec { vars, .. })) => {
-                let mut found = Found::default();
-                for place in vars {
-                    if let Some(Type::Var { to, .. }) = get(self.types, place.var) {
-                        self.field(&mut found, *to, u64::from(place.offset), 0)?;
-                    }
-                }
-                Ok(Rc::new(found))
+            Some((id, Type::Datasec { vars, .. })) => {
+                self.once(id, 0, |special| special.variables(vars))
             }
             _ => Ok(Rc::default()),
         }
@@ -226,12 +220,32 @@ impl<'t> SpecialFields<'t> {
         composite: &Composite,
         depth: usize,
     ) -> Result<Rc<Found>, &'static str> {
+        self.once(id, depth, |special| special.members(composite, depth))
+    }
+
+    /// What was found there before, or is found now.
+    fn once(
+        &mut self,
+        id: TypeId,
+        depth: usize,
+        find: impl FnOnce(&mut Self) -> Result<Found, &'static str>,
+    ) -> Result<Rc<Found>, &'static str> {
         if let Some(known) = self.known.get(&(id, depth)) {
             return known.clone();
         }
-        let found = self.members(composite, depth).map(Rc::new);
+        let found = find(self).map(Rc::new);
         self.known.insert((id, depth), found.clone());
         found
+    }
+
+    fn variables(&mut self, vars: &[SecVar]) -> Result<Found, &'static str> {
+        let mut found = Found::default();
+        for place in vars {
+            if let Some(Type::Var { to, .. }) = get(self.types, place.var) {
+                self.field(&mut found, *to, u64::from(place.offset), 0)?;
+            }
+        }
+        Ok(found)
     }
 
     fn members(&mut self, composite: &Composite, depth: usize) -> Result<Found, &'static str> {
@@ -304,7 +318,7 @@ impl<'t> SpecialFields<'t> {
     }
 
     /// A pointer whose pointee is tagged as a kptr, with the struct's name.
-    fn kptr(&self, ty: &Type) -> Result<Option<(Kind, String)>, &'static str> {
+    fn kptr(&self, ty: &Type) -> Result<Option<(Kind, Rc<str>)>, &'static str> {
         let ty = match ty {
             Type::Volatile { to } => get(self.types, *to),
             _ => Some(ty),
@@ -328,7 +342,8 @@ impl<'t> SpecialFields<'t> {
         };
         match resolve(self.types, *to) {
             Some((_, Type::Struct(composite))) => {
-                Ok(Some((*kind, composite.name.clone().unwrap_or_default())))
+                let name = composite.name.as_deref().unwrap_or_default();
+                Ok(Some((*kind, name.into())))
             }
             _ => Err("a kptr points to something that is not a complete struct"),
         }
@@ -396,4 +411,31 @@ pub(crate) fn unsupported(fields: &[Field], row: &TypeRules) -> Option<Kind> {
         .iter()
         .map(|field| field.kind)
         .find(|kind| !kind.map_types().contains(&row.map_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Maps may be many, and what is in the type of their values as well.
+    #[test]
+    fn values_of_one_type_are_searched_once() {
+        let section = Type::Datasec {
+            name: ".data".to_owned(),
+            size: 4,
+            vars: Vec::new(),
+        };
+        let structure = Type::Struct(Composite {
+            name: None,
+            size: 4,
+            members: Vec::new(),
+        });
+        let types = [section, structure];
+        let mut special = SpecialFields::new(&types);
+        for value in [TypeId(1), TypeId(2)] {
+            let first = special.value(value).unwrap();
+            let second = special.value(value).unwrap();
+            assert!(Rc::ptr_eq(&first, &second), "{value:?}");
+        }
+    }
 }
