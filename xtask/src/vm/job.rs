@@ -9,9 +9,10 @@ use crate::cargo;
 
 /// All tests of the loader but `weight`, which asks cargo, and `rules`, which were measured on one
 /// kernel; those of the command that load; `smoke` and `bench`.
-const DEFAULT: [&str; 25] = [
+const DEFAULT: [&str; 26] = [
     "lib",
     "codes",
+    "bound",
     "recording",
     "kernel",
     "fault",
@@ -148,4 +149,29 @@ fn test(package: &str, which: &[&str]) -> Result<PathBuf> {
     let mut arguments = vec!["test", "--no-run", "--package", package];
     arguments.extend(which);
     cargo::executable(&arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests fail by panic")]
+
+    use super::DEFAULT;
+
+    /// They ask cargo, or were measured on one kernel.
+    const LEFT_OUT: [&str; 2] = ["weight", "rules"];
+
+    #[test]
+    fn all_tests_of_the_loader_run() {
+        let directory = crate::repo::root().unwrap().join("loader/tests");
+        let mut tests = Vec::new();
+        for entry in directory.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() || path.join("main.rs").exists() {
+                tests.push(path.file_stem().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+        assert!(tests.len() > 10, "{tests:?}");
+        tests.retain(|test| !DEFAULT.contains(&&**test) && !LEFT_OUT.contains(&&**test));
+        assert_eq!(tests, [""; 0], "not run on older kernels");
+    }
 }
