@@ -67,7 +67,7 @@ impl<M: Reusable> Reusable for &M {
 /// Has an object use these maps in place of those that it declares under the same names; global data
 /// goes by the names of sections. Gives the names of the object's maps that are not among them,
 /// which are left to libbpf: for an object and its own plan there are none, unless the load has
-/// left some out.
+/// left some out, or closed them ([`crate::Loaded::closed`]).
 ///
 /// Values that were set in the object's own copy of global data do not count any more: the maps
 /// have theirs.
