@@ -169,15 +169,31 @@ pub(super) fn update_batch(
     if keys.len() != values.len() {
         return Err(refused(Errno::EINVAL));
     }
+    // SAFETY: the slices hold as many keys and values of 4 bytes each (the caller made sure of the
+    // map's sizes; an `AtomicU32` is a `u32` in memory). Other threads may write the values
+    // meanwhile, atomically.
+    unsafe { update_batch_at(outer, keys.as_ptr().cast(), values.as_ptr().cast(), wanted) }
+}
+
+/// `BPF_MAP_UPDATE_BATCH` without flags.
+///
+/// # Safety
+/// As many keys and values of the map's sizes as `wanted` says must stand there, and be readable
+/// until this returns.
+pub(super) unsafe fn update_batch_at(
+    map: BorrowedFd<'_>,
+    keys: *const c_void,
+    values: *const c_void,
+    wanted: u32,
+) -> Result<(), BatchError> {
     let mut count = wanted;
-    // SAFETY: the kernel reads `count` keys and values of 4 bytes each, which is what the slices
-    // hold (the caller made sure of the map's sizes; an `AtomicU32` is a `u32` in memory), and
-    // writes one number to `count`. Other threads may write the values meanwhile, atomically.
+    // SAFETY: the kernel reads so many keys and values, which the caller vouches for, and writes one
+    // number to `count`.
     let result = unsafe {
         libbpf_sys::bpf_map_update_batch(
-            outer.as_raw_fd(),
-            keys.as_ptr().cast::<c_void>(),
-            values.as_ptr().cast::<c_void>(),
+            map.as_raw_fd(),
+            keys,
+            values,
             &raw mut count,
             std::ptr::null(),
         )

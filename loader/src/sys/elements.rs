@@ -319,20 +319,15 @@ impl Elements for RealElements {
         let wanted = self
             .count(keys, Some(values))
             .map_err(|errno| BatchError { done: None, errno })?;
-        let mut count = wanted;
-        let options = batch_options(0);
-        // SAFETY: the kernel reads `count` keys and values, which the buffers hold, and writes
-        // one number to `count`.
-        let result = unsafe {
-            libbpf_sys::bpf_map_update_batch(
-                self.fd.as_raw_fd(),
+        // SAFETY: the buffers hold so many keys and values.
+        unsafe {
+            bpf::update_batch_at(
+                self.fd.as_fd(),
                 keys.as_ptr().cast(),
                 values.as_ptr().cast(),
-                &raw mut count,
-                &raw const options,
+                wanted,
             )
-        };
-        bpf::batch_result(result, count, wanted)
+        }
     }
 
     fn fill_batch(&self, keys: &[u8], fds: &[AtomicU32]) -> Result<(), BatchError> {
@@ -341,21 +336,16 @@ impl Elements for RealElements {
         if self.value_bytes != size_of::<u32>() || usize::try_from(wanted) != Ok(fds.len()) {
             return Err(refused(Errno::EINVAL));
         }
-        let mut count = wanted;
-        let options = batch_options(0);
-        // SAFETY: the kernel reads `count` keys, which the buffer holds, and `count` values of 4
-        // bytes, which the slice holds: an `AtomicU32` is a `u32` in memory. It writes one number
-        // to `count`. Other threads may write the values meanwhile, atomically.
-        let result = unsafe {
-            libbpf_sys::bpf_map_update_batch(
-                self.fd.as_raw_fd(),
+        // SAFETY: the buffer holds so many keys, and the slice so many values of 4 bytes: an
+        // `AtomicU32` is a `u32` in memory. Other threads may write the values meanwhile, atomically.
+        unsafe {
+            bpf::update_batch_at(
+                self.fd.as_fd(),
                 keys.as_ptr().cast(),
                 fds.as_ptr().cast(),
-                &raw mut count,
-                &raw const options,
+                wanted,
             )
-        };
-        bpf::batch_result(result, count, wanted)
+        }
     }
 
     fn delete_batch(&self, keys: &[u8]) -> Result<(), BatchError> {
