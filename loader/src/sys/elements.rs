@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU32;
 
 use bpfplan_plan::rules::KernelVersion;
 use bpfplan_plan::{MapType, uapi};
-use libbpf_sys::{bpf_map_batch_opts, bpf_map_info};
+use libbpf_sys::bpf_map_info;
 
 use super::{RealKernel, bpf, c_path, system};
 use crate::kernel::{BatchError, Errno, Kernel as _, Pinned};
@@ -185,15 +185,6 @@ fn describe(map: BorrowedFd<'_>) -> Result<Info, Errno> {
     })
 }
 
-/// No flags for all elements, `flags` for each.
-fn batch_options(flags: u64) -> bpf_map_batch_opts {
-    bpf_map_batch_opts {
-        sz: size_of::<bpf_map_batch_opts>() as u64,
-        elem_flags: flags,
-        flags: 0,
-    }
-}
-
 impl Elements for RealElements {
     fn info(&self) -> &Info {
         &self.info
@@ -288,7 +279,6 @@ impl Elements for RealElements {
             Take::Copy => libbpf_sys::bpf_map_lookup_batch,
             Take::Remove => libbpf_sys::bpf_map_lookup_and_delete_batch,
         };
-        let options = batch_options(0);
         // SAFETY: the kernel writes at most `count` keys and values, which the buffers hold, and
         // the number of them to `count`. A position takes as much as a key, or 4 bytes; the
         // cursor's buffer has room for both, and is read before it is written.
@@ -300,7 +290,7 @@ impl Elements for RealElements {
                 keys.as_mut_ptr().cast(),
                 values.as_mut_ptr().cast(),
                 &raw mut count,
-                &raw const options,
+                null(),
             )
         };
         let end = match bpf::check(result) {
@@ -353,7 +343,6 @@ impl Elements for RealElements {
             .count(keys, None)
             .map_err(|errno| BatchError { done: None, errno })?;
         let mut count = wanted;
-        let options = batch_options(0);
         // SAFETY: the kernel reads `count` keys, which the buffer holds, and writes one number
         // to `count`.
         let result = unsafe {
@@ -361,7 +350,7 @@ impl Elements for RealElements {
                 self.fd.as_raw_fd(),
                 keys.as_ptr().cast(),
                 &raw mut count,
-                &raw const options,
+                null(),
             )
         };
         bpf::batch_result(result, count, wanted)
