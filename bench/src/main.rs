@@ -29,10 +29,10 @@ fn main() -> ExitCode {
     let done = match (mode, Times::parse(rest), rest) {
         ("prep", _, [out]) => prep(file, out),
         ("open", Some(times), _) => open(file, times),
-        ("load", Some(times), _) => load(file, times, |bytes| ours::open(&bytes)),
-        ("exec", Some(times), _) => {
-            load(file, times, |bytes| Ok(format::read_shared(&bytes.into())?))
-        }
+        ("load", Some(times), _) => load(file, times, ours::open_file),
+        ("exec", Some(times), _) => load(file, times, |plan| {
+            Ok(format::read_shared(&fs::read(plan)?.into())?)
+        }),
         _ => return usage(),
     };
     match done {
@@ -60,7 +60,7 @@ fn open(object: &str, times: Times) -> Result<()> {
     let mut opened = Series::default();
     times.repeat(|| {
         let start = Instant::now();
-        let plan = ours::open(&fs::read(object)?)?;
+        let plan = ours::open_file(object)?;
         opened.add(start);
         drop(plan);
         Ok(())
@@ -69,12 +69,12 @@ fn open(object: &str, times: Times) -> Result<()> {
     Ok(())
 }
 
-/// `read` makes the plan of the file's bytes.
-fn load(file: &str, times: Times, read: fn(Vec<u8>) -> Result<Plan>) -> Result<()> {
+/// `read` makes the plan of the file.
+fn load(file: &str, times: Times, read: fn(&str) -> Result<Plan>) -> Result<()> {
     let (mut opened, mut loaded, mut total) = Default::default();
     times.repeat(|| {
         let start = Instant::now();
-        let plan = read(fs::read(file)?)?;
+        let plan = read(file)?;
         Series::add(&mut opened, start);
         let middle = Instant::now();
         let maps = ours::execute(&plan)?;

@@ -1,7 +1,9 @@
 //! bpfplan's way from an object, or from a plan compiled ahead, to maps in the kernel.
 
+use std::fs::{self, File};
+
 use anyhow::{Error, Result, anyhow};
-use bpfplan_compiler::{Options, compile};
+use bpfplan_compiler::{Options, compile, compile_without_places, read_without_dwarf};
 use bpfplan_loader::{LoadOptions, Loaded, RealKernel, RecordingKernel, load};
 use bpfplan_plan::rules::Target;
 use bpfplan_plan::{Diagnostic, Plan, format};
@@ -12,6 +14,23 @@ use bpfplan_plan::{Diagnostic, Plan, format};
 /// The first diagnostic.
 pub fn open(object: &[u8]) -> Result<Plan> {
     compile(object, "bench.bpf.o", &Options::default())
+        .map(|compiled| compiled.plan)
+        .map_err(|diagnostics| first(&diagnostics))
+}
+
+/// An object's file to plan as `bpfplan load` opens it: without its DWARF, of which only a message
+/// would have need.
+///
+/// # Errors
+/// The first diagnostic.
+pub fn open_file(path: &str) -> Result<Plan> {
+    let file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let bytes = match read_without_dwarf(&file, usize::try_from(size)?)? {
+        Some(bytes) => bytes,
+        None => fs::read(path)?,
+    };
+    compile_without_places(&bytes, "bench.bpf.o", &Options::default())
         .map(|compiled| compiled.plan)
         .map_err(|diagnostics| first(&diagnostics))
 }

@@ -5,11 +5,12 @@ use std::io::{self, IsTerminal as _, Read};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use bpfplan_compiler::{Compiled, Options, compile};
+use bpfplan_compiler::{Compiled, Options, compile, compile_without_places, read_without_dwarf};
 use bpfplan_plan::overrides::Overridden;
 use bpfplan_plan::{Diagnostic, Plan, format, validate};
 
 use crate::args::OverrideArgs;
+use crate::places::Places;
 use crate::{codes, link};
 
 /// Largest file that is read. Objects are a few megabytes; this stops endless input.
@@ -34,7 +35,7 @@ pub(crate) struct Input {
 pub(crate) struct Bytes {
     pub(crate) bytes: Vec<u8>,
     /// The file name without directories, for the plan.
-    name: String,
+    pub(crate) name: String,
 }
 
 /// Reads an object, which is compiled, a plan, which is validated, or several objects, which are
@@ -55,6 +56,58 @@ pub(crate) fn read(paths: &[PathBuf], hash: bool) -> Result<Input, Vec<Diagnosti
         compile_object(file, hash)
     };
     named(path, result)
+}
+
+/// As [`read`], for a load of maps alone: an object's DWARF is not read, unless there is something to
+/// say about it.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_maps(paths: &[PathBuf]) -> Result<(Input, Places), Vec<Diagnostic>> {
+    let [path] = paths else {
+        return read(paths, false).map(|input| (input, Places::default()));
+    };
+    // Nothing else can be read once more.
+    let again = !is_stdin(path) && path.metadata().is_ok_and(|metadata| metadata.is_file());
+    if again && let Some(plan) = skimmed(path) {
+        return Ok(without_places(path, plan));
+    }
+    let file = read_bytes(path)?;
+    if format::is_plan(&file.bytes) {
+        return named(path, read_plan(file)).map(|input| (input, Places::default()));
+    }
+    if again && let Some(plan) = plan_without_places(&file.bytes, &file.name) {
+        return Ok(without_places(path, plan));
+    }
+    named(path, compile_object(file, false)).map(|input| (input, Places::default()))
+}
+
+fn without_places(path: &Path, plan: Plan) -> (Input, Places) {
+    let input = Input {
+        plan,
+        warnings: Vec::new(),
+        object: None,
+    };
+    (input, Places::in_object(path.to_owned()))
+}
+
+/// The plan of an object that is large enough to be read without its DWARF.
+fn skimmed(path: &Path) -> Option<Plan> {
+    let file = File::open(path).ok()?;
+    let size = file.metadata().ok()?.len();
+    if size > MAX_SIZE {
+        return None;
+    }
+    let size = usize::try_from(size).ok()?;
+    let bytes = read_without_dwarf(&file, size).ok()??;
+    let name = path.file_name()?.to_string_lossy();
+    plan_without_places(&bytes, &name)
+}
+
+/// The plan of an object about which there is nothing to say.
+fn plan_without_places(object: &[u8], name: &str) -> Option<Plan> {
+    let compiled = compile_without_places(object, name, &Options { hash: false }).ok()?;
+    compiled.warnings.is_empty().then_some(compiled.plan)
 }
 
 /// Reads an object's bytes as they are, for its programs; several objects are linked.

@@ -12,6 +12,7 @@ mod input;
 mod kconfig;
 mod link;
 mod output;
+mod places;
 mod programs;
 mod render;
 mod signals;

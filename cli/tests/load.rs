@@ -11,14 +11,16 @@
 mod kernel;
 mod support;
 
+use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 use std::process::Stdio;
 
 use bpfplan_loader::{Kernel as _, RealKernel};
 use kernel::Pins;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{bpfplan, code, run, run_with, stderr, stdout};
+use support::{bpfplan, code, fixtures, root, run, run_with, stderr, stdout};
 
 const OBJECT: &str = "fixtures/obj/device_tables.bpf.o";
 fn main() {
@@ -38,6 +40,10 @@ fn main() {
             a_dry_run_shows_what_a_load_makes,
         ),
         ("an_overridden_load", an_overridden_load),
+        (
+            "places_are_found_when_something_is_said",
+            places_are_found_when_something_is_said,
+        ),
     ]);
 }
 
@@ -217,4 +223,63 @@ fn an_overridden_load() {
     );
     assert!(!pins.0.join("shards").exists());
     assert_eq!(code(&run(["unload", pins.path()])), 0);
+}
+
+/// What a load says of an object, with its exit status.
+fn said(object: &Path, pins: &Pins) -> (i32, Value) {
+    let named = format!("{}-by-name", pins.path());
+    fs::create_dir(&named).unwrap();
+    let args = ["load", object.to_str().unwrap(), "--format", "json"];
+    let args = args.into_iter().chain(["--pin-root", &named]);
+    let output = run(args.chain(["--pin-maps", pins.path()]));
+    fs::remove_dir_all(&named).unwrap();
+    if pins.0.exists() {
+        assert_eq!(code(&run(["unload", pins.path()])), 0, "{object:?}");
+    }
+    let document: Value = serde_json::from_str(stdout(&output)).unwrap();
+    let key = if code(&output) == 0 {
+        "warnings"
+    } else {
+        "diagnostics"
+    };
+    let mut said = document[key].clone();
+    for diagnostic in said.as_array_mut().unwrap() {
+        assert_eq!(diagnostic["object"], object.to_str().unwrap());
+        diagnostic["object"] = Value::Null;
+    }
+    (code(&output), said)
+}
+
+/// A pipe is read once, so all of it is: places come from the DWARF at once. Of a file they are found
+/// when there is something to say, and a large one is read without its DWARF before.
+fn places_are_found_when_something_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let pins = Pins::new();
+    let mut with_places = 0;
+    for (name, path) in fixtures() {
+        let bytes = fs::read(root().join(path)).unwrap();
+        let file = format!("{name}.bpf.o");
+        let at = |way: &str| {
+            let directory = directory.path().join(way);
+            fs::create_dir_all(&directory).unwrap();
+            directory.join(&file)
+        };
+        let (small, large, pipe) = (at("small"), at("large"), at("pipe"));
+        fs::write(&small, &bytes).unwrap();
+        let mut padded = bytes.clone();
+        padded.resize(bytes.len().max(1 << 16), 0);
+        fs::write(&large, padded).unwrap();
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, 0o600.into(), 0).unwrap();
+        let writer = pipe.clone();
+        std::thread::spawn(move || fs::write(writer, bytes));
+        let whole = said(&pipe, &pins);
+        assert_eq!(said(&small, &pins), whole, "{name}");
+        assert_eq!(said(&large, &pins), whole, "{name}");
+        let diagnostics = whole.1.as_array().unwrap().iter();
+        with_places += diagnostics
+            .filter(|diagnostic| diagnostic["labels"][0]["source"]["line"].as_u64() > Some(0))
+            .count();
+    }
+    assert!(with_places > 50, "{with_places}");
 }

@@ -44,6 +44,8 @@ pub(crate) struct Elf<'a> {
 pub(crate) enum Stage<'a> {
     /// All of it.
     Whole,
+    /// All of it, whose DWARF is not looked at.
+    WithoutPlaces,
     /// One of several that will be linked: others may define what it only declares.
     Part,
     /// What the linker made of several, which has no DWARF: places come from its inputs.

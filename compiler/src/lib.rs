@@ -36,6 +36,7 @@ pub mod link;
 mod names;
 mod problems;
 mod programs;
+mod skim;
 mod slots;
 mod source;
 mod struct_ops;
@@ -43,8 +44,11 @@ mod types;
 
 use bpfplan_plan::contents::MAX_TOTAL;
 use bpfplan_plan::types::{Linkage as VarLinkage, SecVar, Type, TypeId};
-use bpfplan_plan::{Contents, Diagnostic, Map, Object, Plan, format, rules};
+use bpfplan_plan::{Contents, Diagnostic, Map, Object, Plan, Source, format, rules};
+use foldhash::HashMap;
 use sha2::{Digest, Sha256};
+
+pub use skim::read_without_dwarf;
 
 use assemble::Maps;
 use btf::raw::Raw;
@@ -82,6 +86,34 @@ pub struct Compiled {
 /// All problems of the object, warnings included, if at least one of them is an error.
 pub fn compile(object: &[u8], name: &str, options: &Options) -> Result<Compiled, Vec<Diagnostic>> {
     compile_as(object, name, options, Stage::Whole)
+}
+
+/// As [`compile`], without a look at the DWARF: a map's place in the source is
+/// [`Source::later`](bpfplan_plan::Source::later), which [`find_places`] finds when there is something
+/// to say about it. `object` may be what [`read_without_dwarf`] gives.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_without_places(
+    object: &[u8],
+    name: &str,
+    options: &Options,
+) -> Result<Compiled, Vec<Diagnostic>> {
+    compile_as(object, name, options, Stage::WithoutPlaces)
+}
+
+/// Puts the places in the source into diagnostics about a plan that was compiled without them, from
+/// the whole object; what its DWARF does not tell is left out.
+pub fn find_places(object: &[u8], name: &str, diagnostics: &mut [Diagnostic]) {
+    let compiled = compile(object, name, &Options::default());
+    let maps = compiled.map_or_else(|_| Vec::new(), |compiled| compiled.plan.maps);
+    let places: HashMap<String, Source> = maps
+        .into_iter()
+        .filter_map(|map| Some((map.name, map.source?)))
+        .collect();
+    for diagnostic in diagnostics {
+        diagnostic.find_places(|variable| places.get(variable).cloned());
+    }
 }
 
 fn compile_as(

@@ -34,6 +34,11 @@ impl<'n> Names<'n> {
         self.places.len() < self.len
     }
 
+    /// The names with their first places, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&'n [u8], usize)> {
+        self.places.iter().map(|(name, place)| (*name, *place))
+    }
+
     /// The first place of that name.
     pub(crate) fn find(&self, name: &[u8]) -> Option<usize> {
         self.places.get(name).copied()

@@ -21,6 +21,7 @@ use files::Files;
 pub(crate) fn find(elf: &Elf<'_>, names: &Names<'_>) -> Vec<Option<Source>> {
     match elf.stage {
         Stage::Linked(known) => linked(known, names),
+        Stage::WithoutPlaces => later(names),
         Stage::Whole | Stage::Part => search(elf, names, false),
     }
 }
@@ -29,6 +30,17 @@ pub(crate) fn find(elf: &Elf<'_>, names: &Names<'_>) -> Vec<Option<Source>> {
 /// declaration.
 pub(crate) fn find_all(elf: &Elf<'_>, names: &Names<'_>) -> Vec<Option<Source>> {
     search(elf, names, true)
+}
+
+fn later(names: &Names<'_>) -> Vec<Option<Source>> {
+    let mut found = vec![None; names.len()];
+    for (name, place) in names.iter() {
+        let name = std::str::from_utf8(name).ok();
+        if let Some(place) = found.get_mut(place) {
+            *place = name.map(Source::later);
+        }
+    }
+    found
 }
 
 fn linked(known: &collections::HashMap<String, Source>, names: &Names<'_>) -> Vec<Option<Source>> {

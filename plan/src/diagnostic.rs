@@ -156,6 +156,29 @@ impl Diagnostic {
         self
     }
 
+    /// Whether a place was not looked for yet, see [`Source::later`].
+    #[must_use]
+    pub fn lacks_places(&self) -> bool {
+        let mut labels = self.labels.iter();
+        labels.any(|label| label.source.variable().is_some())
+    }
+
+    /// Replaces places that were not looked for yet, by the names of the variables; those that are not
+    /// found go.
+    pub fn find_places(&mut self, mut find: impl FnMut(&str) -> Option<Source>) {
+        self.labels.retain_mut(|label| {
+            let Some(variable) = label.source.variable() else {
+                return true;
+            };
+            let found = find(variable);
+            let is_found = found.is_some();
+            if let Some(found) = found {
+                label.source = found;
+            }
+            is_found
+        });
+    }
+
     /// Adds background.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {

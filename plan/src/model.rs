@@ -469,6 +469,23 @@ pub struct Source {
     pub line: u32,
 }
 
+impl Source {
+    /// The place of a variable that nobody has looked for yet: its name stands for it.
+    #[must_use]
+    pub fn later(variable: &str) -> Self {
+        Self {
+            file: variable.into(),
+            line: 0,
+        }
+    }
+
+    /// The variable, if this is its [`Source::later`].
+    #[must_use]
+    pub fn variable(&self) -> Option<&str> {
+        (self.line == 0).then_some(&*self.file)
+    }
+}
+
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)

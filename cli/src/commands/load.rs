@@ -21,6 +21,7 @@ use crate::exit::Exit;
 use crate::input::{self, Input};
 use crate::kconfig;
 use crate::output;
+use crate::places::Places;
 use crate::programs;
 use crate::render::escape::plain;
 use crate::signals;
@@ -31,9 +32,18 @@ use crate::signals;
 /// As [`output::result`].
 pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
     let json = args.format == LoadFormat::Json;
-    let input = input::read(&args.inputs, false)
-        .and_then(|input| input.overridden(&args.inputs, &args.overrides));
-    let mut input = match input {
+    let read = if args.pin_progs.is_some() || !args.object.is_empty() {
+        input::read(&args.inputs, false).map(|input| (input, Places::default()))
+    } else {
+        input::read_maps(&args.inputs)
+    };
+    let input = read.and_then(|(input, places)| {
+        let input = input.overridden(&args.inputs, &args.overrides);
+        input
+            .map_err(|diagnostics| places.find(diagnostics))
+            .map(|input| (input, places))
+    });
+    let (mut input, places) = match input {
         Ok(input) => input,
         Err(diagnostics) => {
             output::failure(&diagnostics, json)?;
@@ -54,7 +64,11 @@ pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
             return Ok(Exit::Refused);
         }
     };
-    let wishes = Wishes { programs, kconfig };
+    let wishes = Wishes {
+        programs,
+        kconfig,
+        places,
+    };
     if args.dry_run {
         dry_run(args, input, wishes, json)
     } else {
@@ -66,6 +80,7 @@ pub(crate) fn run(args: &LoadArgs) -> io::Result<Exit> {
 struct Wishes {
     programs: Programs,
     kconfig: Option<KernelConfig>,
+    places: Places,
 }
 
 fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::Result<Exit> {
@@ -95,7 +110,7 @@ fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::R
     let loaded = match load_with(&input.plan, &RealKernel::new(), &options, &mut say) {
         Ok(loaded) => loaded,
         Err(error) => {
-            let exit = failed(args, input.warnings, error, json);
+            let exit = failed(args, input.warnings, error, &wishes.places, json);
             if let Some(signal) = caught {
                 // Whoever waits for the process learns that the signal ended it.
                 signals::die_of(signal)?;
@@ -105,6 +120,7 @@ fn load_maps(args: &LoadArgs, input: Input, wishes: Wishes, json: bool) -> io::R
     };
     let mut warnings = input.warnings;
     warnings.extend(input::with_name(&args.inputs, loaded.diagnostics.clone()));
+    let warnings = wishes.places.find(warnings);
     let maps = made::maps(&input.plan, &loaded).map_err(io::Error::other)?;
     let printed = if json {
         document(&loaded, maps, warnings).and_then(|text| output::result(&text))
@@ -175,6 +191,7 @@ fn dry_run(args: &LoadArgs, input: Input, mut wishes: Wishes, json: bool) -> io:
                 &args.inputs,
                 not_used.into_iter().collect(),
             ));
+            let warnings = wishes.places.find(warnings);
             if json {
                 output::result(&to_json(&DryRunDocument { calls, warnings })?)?;
             } else {
@@ -187,7 +204,7 @@ fn dry_run(args: &LoadArgs, input: Input, mut wishes: Wishes, json: bool) -> io:
             }
             Ok(Exit::Done)
         }
-        Err(error) => failed(args, input.warnings, error, json),
+        Err(error) => failed(args, input.warnings, error, &wishes.places, json),
     }
 }
 
@@ -208,6 +225,7 @@ fn failed(
     args: &LoadArgs,
     warnings: Vec<Diagnostic>,
     error: LoadError,
+    places: &Places,
     json: bool,
 ) -> io::Result<Exit> {
     let exit = if error.kind == ErrorKind::NotKept {
@@ -217,7 +235,7 @@ fn failed(
     };
     let mut diagnostics = input::with_name(&args.inputs, error.into());
     diagnostics.extend(warnings);
-    output::failure(&diagnostics, json)?;
+    output::failure(&places.find(diagnostics), json)?;
     Ok(exit)
 }
 
