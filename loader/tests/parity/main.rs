@@ -29,10 +29,11 @@ mod random;
 mod types;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use bpfplan_compiler::{Compiled, compile};
+use bpfplan_compiler::{Compiled, compile, compile_without_places, read_without_dwarf};
 use bpfplan_plan::types::{Type, TypeId};
 use bpfplan_plan::{Diagnostic, Endianness, Plan, SlotTarget, Template, btf, validate};
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -67,6 +68,15 @@ fn main() {
         Trial::test("fixtures", || {
             let fixtures: Vec<Vec<u8>> = fixtures::all().iter().map(|it| it.bytes()).collect();
             run("fixtures", 3000, move |random| damaged(&fixtures, random))
+        }),
+        Trial::test("skimmed", || {
+            let fixtures: Vec<Vec<u8>> = fixtures::all().iter().map(|it| it.bytes()).collect();
+            let make = move |random: &mut Random| {
+                let mut object = damaged(&fixtures, random);
+                object.resize(object.len().max(1 << 16), 0);
+                object
+            };
+            run_each("skimmed", 1500, make, |object| compare_skimmed(object))
         }),
         Trial::test("linked", || {
             let paths: Vec<_> = fixtures::all().into_iter().map(|it| it.object).collect();
@@ -315,6 +325,39 @@ fn compare_slots(object: &[u8]) -> Result<String, String> {
         Answer::Opens(theirs) => Err(format!("slots: {slots:#?}\ntheirs: {theirs}")),
         Answer::Refuses(errno, warning) => Err(format!("libbpf refuses it: {errno} '{warning}'")),
         Answer::Dies(signal) => Err(format!("signal {signal} ends libbpf")),
+    }
+}
+
+/// Compares what an object gives that is read without its DWARF: all but the places.
+fn compare_skimmed(object: &[u8]) -> Result<String, String> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(object).unwrap();
+    let Some(skimmed) = read_without_dwarf(&file, object.len()).map_err(|why| why.to_string())?
+    else {
+        return Ok("read whole".to_owned());
+    };
+    let quick = compile_without_places(&skimmed, "random.bpf.o", &Default::default());
+    let said = |diagnostics: &[Diagnostic]| {
+        let said: Vec<_> = diagnostics
+            .iter()
+            .map(|it| (it.code, it.map.clone(), it.message.clone()))
+            .collect();
+        format!("{said:?}")
+    };
+    let plan = |mut compiled: Compiled| {
+        for map in &mut compiled.plan.maps {
+            map.source = None;
+        }
+        (said(&compiled.warnings), compiled.plan)
+    };
+    match (ours(object), quick) {
+        (Ok(whole), Ok(quick)) if plan(whole.clone()) == plan(quick.clone()) => {
+            Ok("both open it".to_owned())
+        }
+        (Err(whole), Err(quick)) if said(&whole) == said(&quick) => {
+            Ok(format!("both refuse it: {}", first_error(&whole)))
+        }
+        (whole, quick) => Err(format!("whole: {whole:?}\nskimmed: {quick:?}")),
     }
 }
 
