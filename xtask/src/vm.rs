@@ -54,17 +54,25 @@ pub(crate) fn run(releases: &[Release], tests: &[String]) -> Result<()> {
         .iter()
         .map(|release| kernel::fetch(&work, release.name()))
         .collect::<Result<_>>()?;
-    let image = image::build(&work, &jobs, &kernels)?;
     let (mut summary, mut figures) = (Vec::new(), Vec::new());
     for (&release, kernel) in releases.iter().zip(&kernels) {
         println!("== Linux {} ({})", release.name(), kernel.package);
-        let outcome = machine::run(&kernel.image, &image, &jobs)?;
-        for (job, verdict) in jobs.iter().zip(&outcome.verdicts) {
-            summary.push((release, job, verdict.clone()));
-        }
-        figures.extend(outcome.figures.into_iter().map(|figure| (release, figure)));
-        for complaint in outcome.complaints {
-            println!("the kernel complains: {complaint}");
+        let mut rest = jobs.as_slice();
+        while !rest.is_empty() {
+            let image = image::build(&work, rest, &kernels)?;
+            let outcome = machine::run(&kernel.image, &image, rest)?;
+            let done = outcome.tried();
+            for (job, verdict) in rest.iter().zip(&outcome.verdicts).take(done) {
+                summary.push((release, job, verdict.clone()));
+            }
+            rest = rest.get(done..).unwrap_or_default();
+            if !rest.is_empty() {
+                println!("the machine stopped: another one does the rest");
+            }
+            figures.extend(outcome.figures.into_iter().map(|figure| (release, figure)));
+            for complaint in outcome.complaints {
+                println!("the kernel complains: {complaint}");
+            }
         }
     }
     let outcome = report(&summary);

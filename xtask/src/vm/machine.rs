@@ -70,6 +70,18 @@ pub(super) struct Outcome {
     pub(super) complaints: Vec<String>,
 }
 
+impl Outcome {
+    /// How many jobs the machine has tried, the one that it stopped in among them. One that ends
+    /// no job will not do better with the others: they count as tried.
+    pub(super) fn tried(&self) -> usize {
+        let mut verdicts = self.verdicts.iter();
+        match verdicts.position(|verdict| matches!(verdict, Verdict::Lost)) {
+            None | Some(0) => self.verdicts.len(),
+            Some(lost) => lost + 1,
+        }
+    }
+}
+
 /// Boots the kernel with the image and shows the console until the machine is off.
 pub(super) fn run(kernel: &Path, image: &Path, jobs: &[Job]) -> Result<Outcome> {
     let mut machine = Machine::start(kernel, image)?;
@@ -225,6 +237,21 @@ fn counts(result: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_machine_does_what_comes_after_the_job_that_stopped_one() {
+        let jobs = ["codes", "kconfig", "maps", "smoke"].map(Job::of_nothing);
+        let mut watch = Watch::new(&jobs);
+        watch.line("vm: start codes");
+        assert_eq!(watch.outcome.tried(), 4, "it stops all");
+        watch.line("vm: status codes 0");
+        watch.line("vm: start kconfig");
+        assert_eq!(watch.outcome.tried(), 2);
+        for job in ["kconfig", "maps", "smoke"] {
+            watch.line(&format!("vm: status {job} 0"));
+        }
+        assert_eq!(watch.outcome.tried(), 4);
+    }
 
     #[test]
     fn one_test_with_two_filters_is_two_jobs() {
