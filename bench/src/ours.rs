@@ -1,6 +1,7 @@
 //! bpfplan's way from an object, or from a plan compiled ahead, to maps in the kernel.
 
-use std::fs::{self, File};
+use std::fs::File;
+use std::io::Read as _;
 
 use anyhow::{Error, Result, anyhow};
 use bpfplan_compiler::{Options, compile, compile_without_places, read_without_dwarf};
@@ -24,11 +25,15 @@ pub fn open(object: &[u8]) -> Result<Plan> {
 /// # Errors
 /// The first diagnostic.
 pub fn open_file(path: &str) -> Result<Plan> {
-    let file = File::open(path)?;
+    let mut file = File::open(path)?;
     let size = file.metadata()?.len();
     let bytes = match read_without_dwarf(&file, usize::try_from(size)?)? {
         Some(bytes) => bytes,
-        None => fs::read(path)?,
+        None => {
+            let mut bytes = Vec::with_capacity(usize::try_from(size)?);
+            file.read_to_end(&mut bytes)?;
+            bytes
+        }
     };
     compile_without_places(&bytes, "bench.bpf.o", &Options::default())
         .map(|compiled| compiled.plan)
