@@ -176,21 +176,10 @@ fn root(ty: &Type) -> Option<&str> {
     }
 }
 
-/// Calls `each` with the types that values of this one hold; what is in a root is the kernel's.
-fn each_part(ty: &Type, mut each: impl FnMut(TypeId)) {
-    match ty {
-        Type::Struct(composite) | Type::Union(composite) if root(ty).is_none() => {
-            composite.members.iter().for_each(|member| each(member.ty));
-        }
-        Type::Array { element, .. } => each(*element),
-        Type::Typedef { to, .. }
-        | Type::Const { to }
-        | Type::Volatile { to }
-        | Type::Restrict { to }
-        | Type::TypeTag { to, .. }
-        | Type::Var { to, .. } => each(*to),
-        Type::Datasec { vars, .. } => vars.iter().for_each(|place| each(place.var)),
-        _ => {}
+/// As [`Type::each_part`]; what is in a root is the kernel's.
+fn each_part(ty: &Type, each: impl FnMut(TypeId)) {
+    if root(ty).is_none() {
+        ty.each_part(each);
     }
 }
 

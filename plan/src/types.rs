@@ -251,6 +251,24 @@ pub enum Linkage {
 }
 
 impl Type {
+    /// Calls `each` with the types that values of this one hold; a pointer holds none.
+    pub fn each_part(&self, mut each: impl FnMut(TypeId)) {
+        match self {
+            Self::Struct(composite) | Self::Union(composite) => {
+                composite.members.iter().for_each(|member| each(member.ty));
+            }
+            Self::Array { element, .. } => each(*element),
+            Self::Typedef { to, .. }
+            | Self::Const { to }
+            | Self::Volatile { to }
+            | Self::Restrict { to }
+            | Self::TypeTag { to, .. }
+            | Self::Var { to, .. } => each(*to),
+            Self::Datasec { vars, .. } => vars.iter().for_each(|place| each(place.var)),
+            _ => {}
+        }
+    }
+
     /// The type that this one refers to with that place in [`Type::references`].
     #[inline]
     pub(crate) fn reference(&self, place: usize) -> Option<TypeId> {

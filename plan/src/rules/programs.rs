@@ -35,7 +35,7 @@ impl ProgramNeeds {
                 queue.push(index);
                 continue;
             }
-            parts(ty, |part| {
+            ty.each_part(|part| {
                 let holders = place(part).and_then(|part| inside.get_mut(part));
                 if let Some(holders) = holders {
                     holders.push(index);
@@ -84,24 +84,6 @@ fn is_root(ty: &Type) -> bool {
         _ => None,
     };
     name.is_some_and(|name| ROOTS.contains(&name))
-}
-
-/// The types that values of a type hold.
-fn parts(ty: &Type, mut each: impl FnMut(TypeId)) {
-    match ty {
-        Type::Struct(composite) | Type::Union(composite) => {
-            composite.members.iter().for_each(|member| each(member.ty));
-        }
-        Type::Array { element, .. } => each(*element),
-        Type::Typedef { to, .. }
-        | Type::Const { to }
-        | Type::Volatile { to }
-        | Type::Restrict { to }
-        | Type::TypeTag { to, .. }
-        | Type::Var { to, .. } => each(*to),
-        Type::Datasec { vars, .. } => vars.iter().for_each(|place| each(place.var)),
-        _ => {}
-    }
 }
 
 impl WithPrograms {
