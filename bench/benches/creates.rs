@@ -41,14 +41,7 @@ fn main() -> Result<()> {
         ("per-CPU array", PER_CPU_ARRAY, 10_240, 4),
     ] {
         let each = each(kind, entries, count);
-        compare(
-            &format!("{count} of {name}, {entries}"),
-            ROUNDS,
-            &[
-                ("one thread", &|| on_threads(1, &each)),
-                ("two", &|| on_threads(2, &each)),
-            ],
-        )?;
+        on_one_and_two(&format!("{count} of {name}, {entries}"), &each)?;
     }
     println!("\nsmall maps, in pieces of 32");
     for (name, kind, entries, pieces) in [
@@ -59,14 +52,7 @@ fn main() -> Result<()> {
         ("hash", HASH, 256, 16),
     ] {
         let each = vec![vec![(kind, entries); 32]; pieces];
-        compare(
-            &format!("{} of {name}, {entries}", 32 * pieces),
-            ROUNDS,
-            &[
-                ("one thread", &|| on_threads(1, &each)),
-                ("two", &|| on_threads(2, &each)),
-            ],
-        )?;
+        on_one_and_two(&format!("{} of {name}, {entries}", 32 * pieces), &each)?;
     }
     println!("\nper-CPU maps beside others, on two threads but for the first");
     for (name, plain, per_cpu) in [
@@ -108,6 +94,14 @@ fn main() -> Result<()> {
         compare(&format!("4 of {name}"), ROUNDS, &ways)?;
     }
     Ok(())
+}
+
+fn on_one_and_two(what: &str, pieces: &[Vec<Wanted>]) -> Result<()> {
+    let ways: [Way<'_>; 2] = [
+        ("one thread", &|| on_threads(1, pieces)),
+        ("two", &|| on_threads(2, pieces)),
+    ];
+    compare(what, ROUNDS, &ways)
 }
 
 fn each(kind: u32, entries: u32, count: usize) -> Vec<Vec<Wanted>> {

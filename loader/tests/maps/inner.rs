@@ -348,11 +348,6 @@ fn lists(slots: &[(u32, &str)]) -> Plan {
 
 fn template_of(map: Map) -> Template {
     Map {
-        name: map.name,
-        map_type: map.map_type,
-        key_size: map.key_size,
-        value_size: map.value_size,
-        max_entries: map.max_entries,
         map_flags: map.map_flags,
         map_extra: map.map_extra,
         numa_node: map.numa_node,
@@ -360,12 +355,13 @@ fn template_of(map: Map) -> Template {
         key_type: map.key_type,
         value_type: map.value_type,
         btf: map.btf,
-        inner: None,
-        slots: Vec::new(),
-        data: None,
-        externs: Vec::new(),
-        with_programs: None,
-        source: None,
+        ..Map::new(
+            map.name,
+            map.map_type,
+            map.key_size,
+            map.value_size,
+            map.max_entries,
+        )
     }
 }
 
