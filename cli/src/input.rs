@@ -10,7 +10,7 @@ use bpfplan_plan::overrides::Overridden;
 use bpfplan_plan::{Diagnostic, Plan, format, validate};
 
 use crate::args::OverrideArgs;
-use crate::places::Places;
+use crate::places::{Places, Stamp};
 use crate::{codes, link};
 
 /// Largest file that is read. Objects are a few megabytes; this stops endless input.
@@ -68,27 +68,31 @@ pub(crate) fn read_maps(paths: &[PathBuf]) -> Result<(Input, Places), Vec<Diagno
         return read(paths, false).map(|input| (input, Places::default()));
     };
     // Nothing else can be read once more.
-    let again = !is_stdin(path) && path.metadata().is_ok_and(|metadata| metadata.is_file());
-    if again && let Some(plan) = skimmed(path) {
-        return Ok(without_places(path, plan));
+    let again = Stamp::of(path).filter(|_| !is_stdin(path));
+    if let Some(stamp) = again
+        && let Some(plan) = skimmed(path)
+    {
+        return Ok(without_places(path, stamp, plan));
     }
     let file = read_bytes(path)?;
     if format::is_plan(&file.bytes) {
         return named(path, read_plan(file)).map(|input| (input, Places::default()));
     }
-    if again && let Some(plan) = plan_without_places(&file.bytes, &file.name) {
-        return Ok(without_places(path, plan));
+    if let Some(stamp) = again
+        && let Some(plan) = plan_without_places(&file.bytes, &file.name)
+    {
+        return Ok(without_places(path, stamp, plan));
     }
     named(path, compile_object(file, false)).map(|input| (input, Places::default()))
 }
 
-fn without_places(path: &Path, plan: Plan) -> (Input, Places) {
+fn without_places(path: &Path, stamp: Stamp, plan: Plan) -> (Input, Places) {
     let input = Input {
         plan,
         warnings: Vec::new(),
         object: None,
     };
-    (input, Places::in_object(path.to_owned()))
+    (input, Places::in_object(path.to_owned(), stamp))
 }
 
 /// The plan of an object that is large enough to be read without its DWARF.

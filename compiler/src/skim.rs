@@ -1,6 +1,7 @@
 //! Reading an object without its DWARF, which is often most of it and only needed for places in
 //! the source.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -9,6 +10,8 @@ use std::os::unix::fs::FileExt as _;
 use object::Endianness;
 use object::elf;
 use object::read::elf::{FileHeader as _, SectionHeader as _};
+
+use crate::bytes::name_at;
 
 type Header = elf::FileHeader64<Endianness>;
 
@@ -65,7 +68,7 @@ fn wanted(file: &File, bytes: &mut [u8]) -> io::Result<Option<Vec<Range<usize>>>
     if fill(file, bytes, &names)?.is_none() {
         return Ok(None);
     }
-    Ok(without_dwarf(bytes))
+    Ok(without_dwarf(bytes, names))
 }
 
 /// The range of the section headers, and which of them is that of the names.
@@ -97,12 +100,14 @@ fn range(section: &elf::SectionHeader64<Endianness>, endian: Endianness) -> Opti
     Some(start..start.checked_add(usize::try_from(size).ok()?)?)
 }
 
-/// The sections that hold no DWARF, and no relocations of it; `None` if one lies outside.
-fn without_dwarf(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
+/// The sections that hold no DWARF, and no relocations of it; `None` if one lies outside. `names`
+/// are those of the sections.
+fn without_dwarf(bytes: &[u8], names: Range<usize>) -> Option<Vec<Range<usize>>> {
     let header = Header::parse(bytes).ok()?;
     let endian = header.endian().ok()?;
-    let sections = header.sections(endian, bytes).ok()?;
-    let names_of_symbols: Vec<usize> = sections
+    let sections = header.section_headers(endian, bytes).ok()?;
+    let names = bytes.get(names)?;
+    let names_of_symbols: HashSet<usize> = sections
         .iter()
         .filter(|section| section.sh_type(endian) == elf::SHT_SYMTAB)
         .filter_map(|section| usize::try_from(section.sh_link(endian)).ok())
@@ -116,7 +121,9 @@ fn without_dwarf(bytes: &[u8]) -> Option<Vec<Range<usize>>> {
             return None;
         }
         let kind = section.sh_type(endian);
-        let is_dwarf = is_dwarf(sections.section_name(endian, section).ok()?)
+        let name = usize::try_from(section.sh_name(endian)).ok()?;
+        // Looks at no more than a name may have: many sections can share one that is endless.
+        let is_dwarf = is_dwarf(name_at(names, name)?)
             && (kind == elf::SHT_PROGBITS || kind == elf::SHT_REL)
             && !names_of_symbols.contains(&index);
         if !is_dwarf && !range.is_empty() {

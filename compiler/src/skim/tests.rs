@@ -90,3 +90,25 @@ fn a_file_that_has_become_shorter_is_an_error() {
     file.write_all(&bytes[..bytes.len() / 2]).unwrap();
     assert!(read_without_dwarf(&file, bytes.len()).is_err());
 }
+
+/// 60,000 sections whose name is 8 MiB long: to look for its end each time would take minutes.
+#[test]
+fn names_without_end_are_not_searched() {
+    const SECTIONS: u16 = 60_000;
+    const NAMES: usize = 8 << 20;
+    let mut bytes = vec![b'x'; NAMES];
+    let (large, _) = large();
+    bytes[..HEADER].copy_from_slice(&large[..HEADER]);
+    bytes[0x28..0x30].copy_from_slice(&(NAMES as u64).to_le_bytes());
+    bytes[0x3c..0x3e].copy_from_slice(&SECTIONS.to_le_bytes());
+    bytes[0x3e..0x40].copy_from_slice(&0_u16.to_le_bytes());
+    bytes[NAMES - 1] = 0;
+    for _ in 0..SECTIONS {
+        let mut section = [0; 64];
+        section[..4].copy_from_slice(&64_u32.to_le_bytes());
+        section[4..8].copy_from_slice(&3_u32.to_le_bytes());
+        section[0x20..0x28].copy_from_slice(&(NAMES as u64).to_le_bytes());
+        bytes.extend_from_slice(&section);
+    }
+    assert!(read(&bytes).is_some());
+}
