@@ -101,7 +101,7 @@ fn names_without_end_are_not_searched() {
     bytes[..HEADER].copy_from_slice(&large[..HEADER]);
     bytes[0x28..0x30].copy_from_slice(&(NAMES as u64).to_le_bytes());
     bytes[0x3c..0x3e].copy_from_slice(&SECTIONS.to_le_bytes());
-    bytes[0x3e..0x40].copy_from_slice(&0_u16.to_le_bytes());
+    bytes[0x3e..0x40].copy_from_slice(&1_u16.to_le_bytes());
     bytes[NAMES - 1] = 0;
     for _ in 0..SECTIONS {
         let mut section = [0; 64];
